@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Everything user space and the programs agree on: structs, enums, limits,
+ * drop reasons. The maps made of these outlive a generation of programs, so a
+ * change of any layout here is a change of NK_ABI_VERSION.
+ *
+ * Addresses are 16 bytes everywhere; IPv4 is v4-mapped (RFC 4291, 2.5.5.2).
+ * Mustn't: touch packets or maps.
+ */
+#ifndef __NK_ABI_H
+#define __NK_ABI_H
+
+enum nk_limits {
+	NK_ABI_VERSION = 1,
+	NK_MAX_ENDPOINTS = 4096, /* managed namespaces on this host */
+	NK_MAX_ADDRESSES = 65536, /* addresses of all endpoints together */
+	NK_MAX_UPLINKS = 64,
+	NK_MAX_DROPS = 48, /* room for drop reasons; grows with the ABI only */
+	NK_NO_ENDPOINT = 0xffffffff, /* counters that belong to no endpoint */
+};
+
+enum nk_dir {
+	NK_EGRESS = 0, /* the container sends */
+	NK_INGRESS = 1, /* the container receives */
+	NK_DIRS = 2,
+};
+
+/* Where the remote side lives. Decided when a flow opens, never by a list. */
+enum nk_scope {
+	NK_SCOPE_OUTSIDE = 0, /* the route leads out of an uplink */
+	NK_SCOPE_HOST = 1, /* an address of this host */
+	NK_SCOPE_CONTAINERS = 2, /* another endpoint */
+	NK_SCOPE_NETWORK = 3, /* a network behind another interface: docker0, a VPN */
+	NK_SCOPE_METADATA = 4, /* cloud metadata services */
+	NK_SCOPE_LINK_LOCAL = 5, /* 169.254.0.0/16, fe80::/10 */
+	NK_SCOPE_MULTICAST = 6, /* 224.0.0.0/4, ff00::/8 */
+	NK_SCOPES = 7,
+};
+
+/* How packets of a flow travel between us and the remote side. */
+enum nk_via {
+	NK_VIA_UPLINK = 0, /* redirected to and from an uplink */
+	NK_VIA_HOST = 1, /* through the host's own stack */
+	NK_VIA_ENDPOINT = 2, /* redirected to the other endpoint's primary */
+};
+
+/*
+ * One space of reasons for both directions; programs pass them around negated.
+ * Append only, and give each new one its sentence in hook/types/drop.rs.
+ */
+enum nk_drop {
+	NK_DROP_NONE = 0,
+	NK_DROP_MALFORMED = 1, /* truncated, or lengths and version disagree */
+	NK_DROP_PROTOCOL_FIELD = 2, /* skb->protocol is not the frame's EtherType */
+	NK_DROP_VLAN = 3,
+	NK_DROP_ARP = 4,
+	NK_DROP_ETHERTYPE = 5, /* neither IPv4, IPv6 nor ARP */
+	NK_DROP_IP_OPTIONS = 6,
+	NK_DROP_EXTENSION_HEADER = 7, /* IPv6 */
+	NK_DROP_FRAGMENT = 8,
+	NK_DROP_SPOOFED_SOURCE = 9,
+	NK_DROP_CHECKSUM_OFFLOAD = 10, /* checksum would land outside the L4 header's field */
+	NK_DROP_SEGMENTATION = 11, /* GSO type or size that does not fit the packet */
+	NK_DROP_OVERSIZE = 12, /* larger than the path takes */
+	NK_DROP_MARTIAN = 13, /* loopback, unspecified, broadcast, reserved */
+	NK_DROP_ICMP_TYPE = 14, /* redirects, router and neighbour discovery */
+	NK_DROP_ICMP_UNRELATED = 15, /* an ICMP error about no live flow */
+	NK_DROP_DENY_RULE = 16,
+	NK_DROP_NO_RULE = 17, /* outside, and no rule allows it */
+	NK_DROP_HOST = 18, /* the host's own address, and no rule names it */
+	NK_DROP_CONTAINERS = 19,
+	NK_DROP_NETWORK = 20,
+	NK_DROP_METADATA = 21,
+	NK_DROP_LINK_LOCAL = 22,
+	NK_DROP_MULTICAST = 23,
+	NK_DROP_PROTOCOL = 24, /* not tcp, udp, icmp or sctp, and no rule names it */
+	NK_DROP_NOT_SYN = 25, /* inbound TCP without a flow that does not open one */
+	NK_DROP_NO_ROUTE = 26,
+	NK_DROP_FLOW_TABLE = 27, /* the flow could not be recorded */
+	NK_DROP_NO_ENDPOINT = 28, /* no endpoint has this address or device */
+	NK_DROP_UNJUDGED = 29, /* reached us around from_container */
+	NK_DROP_NO_POLICY = 30, /* the endpoint has no rules loaded */
+	NK_DROP_INTERNAL = 31, /* a helper failed */
+	NK_DROPS = 32,
+};
+
+struct nk_addr_key {
+	__u8 addr[16];
+};
+
+/* nk_addrs: which endpoint owns an address. */
+struct nk_addr {
+	__u32 endpoint_id;
+	__u32 primary_ifindex; /* host netns */
+	__u32 peer_ifindex; /* container netns */
+	__u8 local_index; /* position among the endpoint's addresses; part of nk_flow_key */
+	__u8 pad[3];
+};
+
+enum nk_endpoint_flags {
+	NK_ENDPOINT_GUARD = 1 << 0, /* guard is attached: mark what passes to the host */
+};
+
+/* nk_endpoints: indexed by endpoint id; all zero where there is none. */
+struct nk_endpoint {
+	__u32 primary_ifindex;
+	__u32 peer_ifindex;
+	__u32 flags; /* enum nk_endpoint_flags */
+	__u32 mtu_bytes;
+	__u32 reserved[12];
+};
+
+/*
+ * nk_policy: indexed by endpoint id; one aligned 64-bit word that user space
+ * stores at once through the map's memory, so no packet sees half a policy.
+ * Low half: epoch, never 0 for a loaded policy. High half: index into nk_rules.
+ */
+struct nk_policy_word {
+	__u64 word;
+};
+
+/*
+ * nk_rules[slot] is one LPM trie per policy with two kinds of tables, told
+ * apart by `table`:
+ *   NK_TABLE_EGRESS, NK_TABLE_INGRESS: data is the remote address; the entry's
+ *     id is the class of the address: all addresses under the same rules.
+ *   any other: the class. data is scope, protocol, port (network order), the
+ *     container's port for ingress, the type for ICMP; the entry's id is the
+ *     deciding rule, verdict what it says.
+ * Every longer entry carries what the shorter ones say, so the one entry that
+ * longest-prefix match returns is the whole answer.
+ */
+enum nk_table {
+	NK_TABLE_EGRESS = 0,
+	NK_TABLE_INGRESS = 1,
+	NK_TABLE_FIRST_CLASS = 2,
+};
+
+enum nk_rule_bits {
+	NK_RULE_ADDR_BITS = 32 + 128, /* prefixlen of an address lookup */
+	NK_RULE_PORT_BITS = 32 + 8 + 8 + 16, /* prefixlen of a class lookup */
+};
+
+struct nk_rule_key {
+	__u32 prefixlen; /* bits, counted from the start of table */
+	__be32 table;
+	__u8 data[16];
+};
+
+enum nk_verdict {
+	NK_VERDICT_NONE = 0, /* no rule: the default decides */
+	NK_VERDICT_ALLOW = 1,
+	NK_VERDICT_DENY = 2,
+};
+
+struct nk_rule {
+	__u32 id; /* class, or index of the deciding rule in its direction's list */
+	__u32 verdict; /* enum nk_verdict; 0 in address tables */
+};
+
+/* From the container's side whoever opened it. ICMP echo: both ports are the id. */
+struct nk_flow_key {
+	__u8 remote[16];
+	__be16 remote_port;
+	__be16 local_port;
+	__u8 protocol; /* IPPROTO_* as in the packet */
+	__u8 local_index; /* struct nk_addr */
+	__u8 pad[2];
+};
+
+enum nk_flow_state {
+	NK_FLOW_OPENING = 0, /* nothing came back yet */
+	NK_FLOW_ESTABLISHED = 1,
+	NK_FLOW_CLOSING = 2, /* TCP: FIN both ways, or RST */
+};
+
+enum nk_flow_flags {
+	NK_FLOW_FIN_OUT = 1 << 0,
+	NK_FLOW_FIN_IN = 1 << 1,
+};
+
+/*
+ * One tick is 2^24 ns of the coarse boot clock (16.8 ms), so that 32 bits last
+ * two years: a flow cannot come back to life by wrap-around.
+ */
+enum nk_time {
+	NK_TICK_SHIFT = 24,
+};
+
+/*
+ * nk_flows[2 * endpoint id + dir of the opener]: per endpoint and direction, so
+ * that a flood can evict only its own kind. The key stands in the value too:
+ * LRU elements are reused without a grace period, so a reader copies what it
+ * needs and then checks that the element is still the one it asked for.
+ */
+struct nk_flow {
+	struct nk_flow_key key;
+	__u32 epoch; /* of the policy that last judged it */
+	__u32 seen; /* tick of the last packet */
+	__u32 routed; /* tick of the last fib lookup */
+	__u32 probed; /* tick of the last packet sent through the kernel's neighbour code */
+	__u32 ifindex; /* NK_VIA_UPLINK: the uplink */
+	__u32 rule; /* index of the rule that allowed it */
+	__u16 mtu_bytes; /* of the route, 0 = not known */
+	__u8 mac[12]; /* destination and source, as they stand in the frame */
+	__u8 state; /* enum nk_flow_state */
+	__u8 flags; /* enum nk_flow_flags */
+	__u8 scope; /* enum nk_scope */
+	__u8 via; /* enum nk_via */
+	__u8 pad[2];
+	__u32 reserved[4]; /* address translation */
+};
+
+/* nk_uplinks: by ifindex; a device is an uplink when it is in here. */
+struct nk_uplink {
+	__u8 mac[6];
+	__u8 pad[2];
+	__u32 mtu_bytes;
+	__u32 reserved[5];
+};
+
+/* nk_settings[0]: what is the same for every generation on this host. */
+struct nk_settings {
+	__u32 mark_judged; /* random, never 0: skb->mark of what from_container let through */
+	__u32 mark_reply; /* random, never 0: skb->mark of packets we answer ourselves */
+	__u32 multicast_ifindex; /* uplink for allowed multicast, 0 = none */
+	__u32 reserved[13];
+};
+
+struct nk_traffic {
+	__u64 packets;
+	__u64 bytes; /* skb->len: frames as the device sees them, GSO ones count once */
+	__u64 flows; /* opened */
+};
+
+/* nk_counters: per CPU, keyed by endpoint id or NK_NO_ENDPOINT. */
+struct nk_counters {
+	struct nk_traffic traffic[NK_DIRS];
+	__u64 drops[NK_DIRS][NK_MAX_DROPS];
+};
+
+_Static_assert(sizeof(struct nk_addr) == 16, "ABI");
+_Static_assert(sizeof(struct nk_endpoint) == 64, "ABI");
+_Static_assert(sizeof(struct nk_rule_key) == 24, "ABI");
+_Static_assert(sizeof(struct nk_flow_key) == 24, "ABI");
+_Static_assert(sizeof(struct nk_flow) == 84, "ABI");
+_Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
+_Static_assert(sizeof(struct nk_settings) == 64, "ABI");
+_Static_assert(NK_DROPS <= NK_MAX_DROPS, "ABI");
+
+#endif /* __NK_ABI_H */

@@ -1,0 +1,1 @@
+//! Runs a plan's steps in order and takes them back newest first.

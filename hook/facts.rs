@@ -1,0 +1,132 @@
+//! What was found: the host, the namespace, the endpoints there are. Plain data,
+//! filled by `kernel/probe.rs` and `state/`, judged by `plan/`. Pure.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::types::id::NetnsCookie;
+use crate::types::record::EndpointRecord;
+
+/// A network device of the host's namespace (or, in [`NamespaceFacts`], of the container's).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Index in its namespace.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// `IFLA_INFO_KIND`: "netkit", "veth", "bridge"; `None` for hardware.
+    pub kind: Option<String>,
+    /// Bytes.
+    pub mtu_bytes: u32,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// `IFF_LOOPBACK`.
+    pub loopback: bool,
+    /// Link-layer address, if it has six bytes (ARPHRD_ETHER).
+    pub mac: Option<[u8; 6]>,
+    /// Has a device behind it (/sys/class/net/NAME/device).
+    pub physical: bool,
+    /// `IFLA_GSO_MAX_SIZE`, bytes; 0 = not reported.
+    pub gso_max_bytes: u32,
+    /// `IFLA_GSO_IPV4_MAX_SIZE`, bytes; 0 = not reported.
+    pub gso_ipv4_max_bytes: u32,
+    /// `IFLA_GRO_MAX_SIZE`, bytes; 0 = not reported.
+    pub gro_max_bytes: u32,
+    /// `IFLA_GRO_IPV4_MAX_SIZE`, bytes; 0 = not reported.
+    pub gro_ipv4_max_bytes: u32,
+    /// Bytes the device wants before the network header: what `IFLA_NETKIT_HEADROOM` should be.
+    pub headroom_bytes: u16,
+}
+
+/// An address on a device of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostAddress {
+    /// Device.
+    pub ifindex: u32,
+    /// Address with its prefix length.
+    pub net: IpNet,
+}
+
+/// A unicast route of the host (all tables but `local`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRoute {
+    /// Destination; the zero prefix is the default route.
+    pub destination: IpNet,
+    /// Device it leads out of, if one.
+    pub ifindex: Option<u32>,
+    /// Next hop.
+    pub gateway: Option<IpAddr>,
+}
+
+/// One thing the kernel must be able to do, as probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// It can.
+    Yes,
+    /// It cannot; why, in words.
+    No(String),
+}
+
+impl Ability {
+    /// True for [`Ability::Yes`].
+    #[must_use]
+    pub fn is_yes(&self) -> bool {
+        matches!(self, Self::Yes)
+    }
+}
+
+/// The host at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// /proc/sys/kernel/random/boot_id.
+    pub boot_id: String,
+    /// uname -r.
+    pub kernel_release: String,
+    /// The kernel has the netkit device (CONFIG_NETKIT).
+    pub netkit: Ability,
+    /// The kernel has BTF (/sys/kernel/btf/vmlinux).
+    pub btf: Ability,
+    /// /sys/fs/bpf is a bpf file system.
+    pub bpffs: Ability,
+    /// This process may do it: capabilities, initial user namespace.
+    pub privileges: Ability,
+    /// Devices.
+    pub links: Vec<Link>,
+    /// Addresses.
+    pub addresses: Vec<HostAddress>,
+    /// Routes.
+    pub routes: Vec<HostRoute>,
+    /// Name servers of the host that a container can reach: /etc/resolv.conf, or systemd-resolved's
+    /// upstreams where that has only loopback.
+    pub resolvers: Vec<IpAddr>,
+    /// Seconds since 1970, for the record.
+    pub now: u64,
+}
+
+/// The container's namespace and init process, as found through its pid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// The namespace.
+    pub cookie: NetnsCookie,
+    /// It is the namespace this hook runs in.
+    pub is_host: bool,
+    /// Its devices but `lo`.
+    pub links: Vec<Link>,
+    /// The init process is in another user namespace than the host's.
+    pub has_user_namespace: bool,
+    /// Capabilities of the container that let it bypass any device policy when it has no user
+    /// namespace of its own: "CAP_NET_ADMIN", "CAP_SYS_ADMIN".
+    pub bypass_capabilities: Vec<String>,
+    /// The container's process is one of podman's with a network configured later (bridge + userns).
+    pub network_comes_later: bool,
+    /// Field 22 of /proc/PID/stat.
+    pub start_time: u64,
+}
+
+/// The endpoints there are, of this boot. Those of another boot are gc's business.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// In no order.
+    pub endpoints: Vec<EndpointRecord>,
+}

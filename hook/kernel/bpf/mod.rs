@@ -1,0 +1,1 @@
+//! Programs, maps and links of ours in the kernel.

@@ -1,0 +1,1 @@
+//! Pins under the bpf file system.

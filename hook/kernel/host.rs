@@ -1,0 +1,1 @@
+//! Runs one step or undo of the plan on the real kernel.

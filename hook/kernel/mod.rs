@@ -1,0 +1,26 @@
+//! The only layer that touches the kernel; every file owns one kind of object.
+//! Judges nothing: `plan` decides, `apply` orders.
+
+pub mod bpf;
+pub mod bpffs;
+pub mod caps;
+pub mod host;
+pub mod netlink;
+pub mod netns;
+pub mod probe;
+pub mod process;
+pub mod sysctl;
+
+use crate::error::{Context, Error, Kind, Result, lower};
+
+impl<T> Context<T> for std::result::Result<T, nix::Error> {
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|e| Error::new(Kind::Kernel, lower(e.desc())).with_context(what))
+    }
+}
+
+impl<T> Context<T> for std::result::Result<T, libbpf_rs::Error> {
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|e| Error::new(Kind::Kernel, lower(&format!("{e:#}"))).with_context(what))
+    }
+}

@@ -1,0 +1,1 @@
+//! rtnetlink, one file per object kind.

@@ -1,0 +1,1 @@
+//! Opens, enters and always leaves a network namespace.

@@ -1,0 +1,1 @@
+//! Finds facts, judges nothing.

@@ -1,0 +1,1 @@
+//! The container's init process: pidfd, liveness, user namespace, capabilities.

@@ -1,0 +1,1 @@
+//! Sysctls of our own devices.

@@ -1,0 +1,4 @@
+//! Decides; touches nothing. Pure.
+
+pub mod compile;
+pub mod step;

@@ -1,0 +1,243 @@
+//! Everything this program can ever do to a host, as one enum, and how each is undone. Pure.
+//!
+//! `apply/` runs steps in order and undoes them newest first; a step is written to the journal
+//! before it runs, so each undo must also be right when the step ran half or not at all.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::compile::TrieEntry;
+use crate::types::id::{EndpointId, NetnsCookie};
+use crate::types::name::IfName;
+use crate::types::record::EndpointRecord;
+
+/// Which end of the pair, hence which namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// In the host's namespace.
+    Primary,
+    /// In the container's namespace.
+    Peer,
+}
+
+/// Sizes that both ends of the pair get and that are read back; 0 = leave the kernel's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSizes {
+    /// Bytes.
+    pub mtu_bytes: u32,
+    /// `IFLA_GSO_MAX_SIZE`, bytes.
+    pub gso_max_bytes: u32,
+    /// `IFLA_GSO_IPV4_MAX_SIZE`, bytes.
+    pub gso_ipv4_max_bytes: u32,
+    /// `IFLA_GRO_MAX_SIZE`, bytes.
+    pub gro_max_bytes: u32,
+    /// `IFLA_GRO_IPV4_MAX_SIZE`, bytes.
+    pub gro_ipv4_max_bytes: u32,
+    /// `IFLA_NETKIT_HEADROOM`, bytes; kernels before 6.14 ignore it, which is fine.
+    pub headroom_bytes: u16,
+}
+
+/// The netkit pair to create: L3, both policies blackhole, primary scrub none, peer scrub default,
+/// the peer born inside the namespace under its final name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairSpec {
+    /// Name on the host.
+    pub primary: IfName,
+    /// Name inside.
+    pub peer: IfName,
+    /// For both ends.
+    pub sizes: LinkSizes,
+}
+
+/// An uplink that needs the from_wire program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uplink {
+    /// Index on the host.
+    pub ifindex: u32,
+    /// Name on the host.
+    pub name: String,
+    /// Its own link-layer address.
+    pub mac: [u8; 6],
+    /// Bytes.
+    pub mtu_bytes: u32,
+}
+
+/// What the maps must hold for one endpoint before its programs are attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    /// Index in the maps.
+    pub id: EndpointId,
+    /// The compiled rules of both directions.
+    pub policy: Vec<TrieEntry>,
+    /// Epoch of the policy; never 0.
+    pub epoch: u32,
+    /// Index into `nk_rules`: 2 * id, or that + 1.
+    pub slot: u32,
+    /// Elements of the flow table for flows the container opens.
+    pub flows_out: u32,
+    /// Elements of the flow table for flows opened towards it.
+    pub flows_in: u32,
+    /// `NK_ENDPOINT_GUARD`.
+    pub guard: bool,
+    /// Bytes.
+    pub mtu_bytes: u32,
+}
+
+/// A route on our own device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// Where to.
+    pub destination: IpNet,
+    /// Preferred source, if the kernel must not choose.
+    pub source: Option<IpAddr>,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Load and pin the programs and shared maps of this version, unless they are there.
+    EnsureGeneration,
+    /// Attach from_wire to these uplinks and enter them in the maps, unless they are there.
+    EnsureUplinks(Vec<Uplink>),
+    /// Create the pair, read every attribute back.
+    CreatePair(PairSpec),
+    /// Write a sysctl under net/{ipv4,ipv6}/{conf,neigh}/DEVICE/ of one of our own devices.
+    SetSysctl {
+        /// Whose namespace.
+        side: Side,
+        /// "ipv4" or "ipv6".
+        family: String,
+        /// The device.
+        device: IfName,
+        /// Last part of the path, such as "forwarding".
+        name: String,
+        /// What to write.
+        value: String,
+    },
+    /// Fill the endpoint's maps: counters, flow tables, rules, policy word, endpoint entry.
+    FillMaps(MapSpec),
+    /// Attach from_container and to_container (and the guard), pin the links.
+    AttachPrograms {
+        /// Also attach the guard to the primary's tcx ingress.
+        guard: bool,
+    },
+    /// Set an address on the peer.
+    AddAddress(IpNet),
+    /// Bring a device up: primary first, then peer; also `lo` inside.
+    LinkUp(Side),
+    /// Add a route through the pair.
+    AddRoute {
+        /// On which side.
+        side: Side,
+        /// The route.
+        route: RouteSpec,
+    },
+    /// Enter the addresses in `nk_addrs`: from here on packets are delivered.
+    PublishAddresses {
+        /// Index in the maps.
+        id: EndpointId,
+        /// In the order that gives `local_index`.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// How to take a step back. Always safe to run, also twice, also when the step never ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "undo")]
+pub enum Undo {
+    /// Unload the generation if this attempt loaded it and nobody uses it.
+    ReleaseGeneration,
+    /// Detach from_wire where no endpoint is left.
+    ReleaseUplinks,
+    /// Delete the primary, if it is a netkit of ours; the peer, addresses and routes go with it.
+    DeletePair {
+        /// Name on the host.
+        primary: IfName,
+    },
+    /// Remove what `FillMaps` wrote.
+    ClearMaps {
+        /// Index in the maps.
+        id: EndpointId,
+    },
+    /// Unpin the endpoint's links.
+    DetachPrograms {
+        /// Names the pin directory.
+        cookie: NetnsCookie,
+    },
+    /// Remove the addresses from `nk_addrs`, if they are this endpoint's.
+    RetractAddresses {
+        /// Index in the maps.
+        id: EndpointId,
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+impl Step {
+    /// How to take it back; `None` where another step's undo does it: addresses, routes, sysctls
+    /// and link state die with the pair.
+    #[must_use]
+    pub fn undo(&self, record: &EndpointRecord) -> Option<Undo> {
+        match self {
+            Self::EnsureGeneration => Some(Undo::ReleaseGeneration),
+            Self::EnsureUplinks(_) => Some(Undo::ReleaseUplinks),
+            Self::CreatePair(spec) => Some(Undo::DeletePair { primary: spec.primary.clone() }),
+            Self::FillMaps(spec) => Some(Undo::ClearMaps { id: spec.id }),
+            Self::AttachPrograms { .. } => Some(Undo::DetachPrograms { cookie: record.cookie }),
+            Self::PublishAddresses { id, addresses } => {
+                Some(Undo::RetractAddresses { id: *id, addresses: addresses.clone() })
+            }
+            Self::SetSysctl { .. }
+            | Self::AddAddress(_)
+            | Self::LinkUp(_)
+            | Self::AddRoute { .. } => None,
+        }
+    }
+
+    /// For logs, errors and `plan`: verb and object.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::EnsureGeneration => "load programs and maps".into(),
+            Self::EnsureUplinks(uplinks) => {
+                let names: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).collect();
+                format!("attach from_wire to {}", names.join(", "))
+            }
+            Self::CreatePair(p) => {
+                format!("create netkit pair {} (host) and {} (container)", p.primary, p.peer)
+            }
+            Self::SetSysctl { side, family, device, name, value } => {
+                let side = side.words();
+                format!("set net.{family}.conf.{device}.{name}={value} ({side})")
+            }
+            Self::FillMaps(m) => {
+                format!("write {} policy entries to slot {}", m.policy.len(), m.slot)
+            }
+            Self::AttachPrograms { guard: false } => "attach from_container, to_container".into(),
+            Self::AttachPrograms { guard: true } => {
+                "attach from_container, to_container, guard".into()
+            }
+            Self::AddAddress(net) => format!("add address {net} (container)"),
+            Self::LinkUp(side) => format!("bring the {} end up", side.words()),
+            Self::AddRoute { side, route } => {
+                format!("add route {} ({})", route.destination, side.words())
+            }
+            Self::PublishAddresses { addresses, .. } => {
+                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                format!("deliver to {}", list.join(", "))
+            }
+        }
+    }
+}
+
+impl Side {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Primary => "host",
+            Self::Peer => "container",
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Newtypes whose constructor is the only check, and plain records made of them. Pure.
+
+pub mod addr;
+pub mod drop;
+pub mod id;
+pub mod name;
+pub mod record;
+pub mod scope;

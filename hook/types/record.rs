@@ -1,0 +1,80 @@
+//! What is remembered of an endpoint between two runs of the hook; one JSON file each. Pure.
+//!
+//! A field is only ever added, with a default: an older or newer version must read the file.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::id::{ContainerId, EndpointId, NetnsCookie};
+use super::name::IfName;
+
+/// How far the endpoint has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Its id and addresses are taken; a hook is building it, or died doing so.
+    Creating,
+    /// All steps are done.
+    Active,
+}
+
+/// One container in the endpoint's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// OCI id.
+    pub container_id: ContainerId,
+    /// Host pid of its init process.
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat (clock ticks since boot), which tells a reused pid.
+    pub start_time: u64,
+}
+
+/// One managed network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointRecord {
+    /// Layout of this file.
+    pub version: u32,
+    /// /proc/sys/kernel/random/boot_id of the boot it belongs to.
+    pub boot_id: String,
+    /// The namespace.
+    pub cookie: NetnsCookie,
+    /// Index in the maps.
+    pub id: EndpointId,
+    /// The `name` annotation, else the first member's id.
+    pub name: String,
+    /// How far it has come.
+    pub phase: Phase,
+    /// Containers in the namespace, in order of arrival.
+    pub members: Vec<Member>,
+    /// Annotations as given, without the prefix; what a new member must agree with.
+    pub keys: BTreeMap<String, String>,
+    /// Device inside.
+    pub interface: IfName,
+    /// Device on the host.
+    pub primary: IfName,
+    /// 0 until it exists.
+    pub primary_ifindex: u32,
+    /// In the container's namespace; 0 until it exists.
+    pub peer_ifindex: u32,
+    /// Addresses with prefix length as set inside, in the order that gives `local_index`.
+    pub addresses: Vec<IpNet>,
+    /// Texts of the rules in effect, in the order of their rule index.
+    pub egress: Vec<String>,
+    /// As `egress`.
+    pub ingress: Vec<String>,
+    /// What `resolver` means.
+    pub resolvers: Vec<IpAddr>,
+    /// MTU of both ends, in bytes.
+    pub mtu_bytes: u32,
+    /// `NET_ADMIN` is allowed, so a guard stands behind the primary.
+    pub guard: bool,
+    /// Generation of programs it was attached with.
+    pub generation: String,
+    /// Epoch of its policy.
+    pub epoch: u32,
+    /// Seconds since 1970.
+    pub created: u64,
+}
