@@ -1,3 +1,41 @@
 //! Compiles `bpf/` to one CO-RE object with its Rust skeleton, against the committed, trimmed
 //! `bpf/vmlinux.h`: the build machine's kernel is never read.
-fn main() {}
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::{env, fs};
+
+use libbpf_cargo::SkeletonBuilder;
+
+const SOURCE: &str = "bpf/datapath.bpf.c";
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=CLANG");
+    println!("cargo:rerun-if-changed=bpf");
+    for file in fs::read_dir("bpf").expect("bpf/ lies beside build.rs") {
+        let path = file.expect("bpf/ can be listed").path();
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+
+    let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
+    let found = Command::new(&clang).arg("--version").output();
+    if !found.is_ok_and(|o| o.status.success()) {
+        eprintln!(
+            "error: {} does not run, and the BPF programs need it.\n\
+             hint: apt-get install clang (Debian, Ubuntu), or name another with CLANG=/path",
+            clang.to_string_lossy()
+        );
+        std::process::exit(1);
+    }
+
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let built = SkeletonBuilder::new()
+        .source(SOURCE)
+        .clang(&clang)
+        .clang_args(["-I", "bpf", "-Wall", "-Werror", "-mcpu=v3"])
+        .build_and_generate(out.join("datapath.skel.rs"));
+    if let Err(e) = built {
+        eprintln!("error: compile {SOURCE}: {e:#}");
+        std::process::exit(1);
+    }
+}

@@ -180,7 +180,7 @@ enum nk_flow_flags {
 };
 
 /*
- * One tick is 2^24 ns of the coarse boot clock (16.8 ms), so that 32 bits last
+ * One tick is 2^24 ns of CLOCK_MONOTONIC_COARSE (16.8 ms), so that 32 bits last
  * two years: a flow cannot come back to life by wrap-around.
  */
 enum nk_time {
@@ -228,15 +228,15 @@ struct nk_settings {
 };
 
 struct nk_traffic {
-	__u64 packets;
+	__u64 packets; /* let through; drops are not among them */
 	__u64 bytes; /* skb->len: frames as the device sees them, GSO ones count once */
 	__u64 flows; /* opened */
+	__u64 drops[NK_MAX_DROPS]; /* packets, by enum nk_drop */
 };
 
 /* nk_counters: per CPU, keyed by endpoint id or NK_NO_ENDPOINT. */
 struct nk_counters {
 	struct nk_traffic traffic[NK_DIRS];
-	__u64 drops[NK_DIRS][NK_MAX_DROPS];
 };
 
 _Static_assert(sizeof(struct nk_addr) == 16, "ABI");
@@ -246,6 +246,7 @@ _Static_assert(sizeof(struct nk_flow_key) == 24, "ABI");
 _Static_assert(sizeof(struct nk_flow) == 84, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");
+_Static_assert(sizeof(struct nk_counters) == NK_DIRS * (3 + NK_MAX_DROPS) * 8, "ABI");
 _Static_assert(NK_DROPS <= NK_MAX_DROPS, "ABI");
 
 #endif /* __NK_ABI_H */

@@ -1,1 +1,3 @@
 //! Programs, maps and links of ours in the kernel.
+
+pub mod skel;

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Every map, all pinned and filled by user space, which also creates the inner
+ * maps. Programs write only nk_flows' inner maps and nk_counters' elements.
+ * Pinning is not left to libbpf, since the directory depends on the host's
+ * bpffs, and inner maps have no name of their own.
+ *
+ * Neighbours: abi.h has the types. Mustn't: hold lookups.
+ */
+#ifndef __NK_MAPS_H
+#define __NK_MAPS_H
+
+/* One element, read on each redirect: an array lookup is inlined to an address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nk_settings);
+} nk_settings SEC(".maps");
+
+/* Mmapable, so that user space stores a word with one atomic instruction. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, struct nk_policy_word);
+} nk_policy SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, struct nk_endpoint);
+} nk_endpoints SEC(".maps");
+
+/* Primary ifindex to endpoint id: only to account packets whose source lies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} nk_ifindexes SEC(".maps");
+
+/*
+ * Whose an address is: the first question about every packet. Not preallocated:
+ * hosts use a few addresses, and only user space inserts.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NK_MAX_ADDRESSES);
+	__type(key, struct nk_addr_key);
+	__type(value, struct nk_addr);
+} nk_addrs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, NK_MAX_UPLINKS);
+	__type(key, __u32);
+	__type(value, struct nk_uplink);
+} nk_uplinks SEC(".maps");
+
+/*
+ * Two slots per endpoint: a new policy fills the unused one before the policy
+ * word names it. An inner map's max_entries is what its policy needs.
+ */
+struct nk_rules_inner {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct nk_rule_key);
+	__type(value, struct nk_rule);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_rules_inner);
+} nk_rules SEC(".maps");
+
+/*
+ * 2 * endpoint id + direction of the opener. LRU, so that a full table costs
+ * the oldest flow of the same endpoint and direction and nobody else's.
+ */
+struct nk_flows_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct nk_flow_key);
+	__type(value, struct nk_flow);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_flows_inner);
+} nk_flows SEC(".maps");
+
+/*
+ * Per CPU, so no atomics. A hash, because an array of NK_MAX_ENDPOINTS would
+ * take 3 MiB per CPU on every host. User space enters each endpoint's element,
+ * and that of NK_NO_ENDPOINT; a missing one loses counts, not packets.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NK_MAX_ENDPOINTS + 1);
+	__type(key, __u32);
+	__type(value, struct nk_counters);
+} nk_counters SEC(".maps");
+
+#endif /* __NK_MAPS_H */
