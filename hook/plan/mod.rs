@@ -4,6 +4,7 @@
 //! *all* reasons why not. `apply/` runs the steps; `teardown.rs` decides what to take away.
 
 pub mod compile;
+pub mod locate;
 pub mod policy;
 pub mod rules;
 pub mod step;

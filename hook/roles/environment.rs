@@ -1,16 +1,10 @@
-//! Where things are on this host, injected into every role: config, state, bpffs.
+//! Where things are on this host, injected into every role: config, state, pins, hooks.d.
 
 use std::path::PathBuf;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
-
-/// Default path of the administrator's config.
-pub const CONFIG_PATH: &str = "/etc/oci-netkit/config.toml";
-/// Default state directory.
-pub const STATE_DIR: &str = "/run/oci-netkit";
-/// Default directory of our pins.
-pub const BPFFS_DIR: &str = "/sys/fs/bpf/oci-netkit";
+use crate::state::Paths;
 
 /// The places.
 #[derive(Clone, Debug)]
@@ -19,20 +13,13 @@ pub struct Environment {
     pub config: PathBuf,
     /// The config must exist: it was named on the command line.
     pub config_named: bool,
-    /// Records, journals, locks.
-    pub state_dir: PathBuf,
-    /// Pins.
-    pub bpffs_dir: PathBuf,
+    /// State and pins.
+    pub paths: Paths,
 }
 
 impl Default for Environment {
     fn default() -> Self {
-        Self {
-            config: CONFIG_PATH.into(),
-            config_named: false,
-            state_dir: STATE_DIR.into(),
-            bpffs_dir: BPFFS_DIR.into(),
-        }
+        Self { config: config::PATH.into(), config_named: false, paths: Paths::default() }
     }
 }
 
@@ -47,9 +34,7 @@ impl Environment {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !self.config_named => {
                 Ok(String::new())
             }
-            Err(e) => {
-                Err(Error::new(Kind::Config, format!("read {}: {e}", self.config.display())))
-            }
+            Err(e) => Err(Error::new(Kind::Config, format!("read {}: {e}", self.config.display()))),
         }
     }
 

@@ -4,6 +4,7 @@
 pub mod cli;
 pub mod environment;
 pub mod failures;
+pub mod hooks_dir;
 pub mod io;
 pub mod logging;
 pub mod oci_hook;
