@@ -20,7 +20,9 @@ impl IfName {
     pub fn new(text: &str) -> Result<Self> {
         let ok = (1..=15).contains(&text.len())
             && !matches!(text, "." | ".." | "all" | "default" | "lo")
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         if ok {
             Ok(Self(text.to_owned()))
         } else {
