@@ -9,4 +9,5 @@ pub mod io;
 pub mod logging;
 pub mod oci_hook;
 pub mod oci_state;
+pub mod reap;
 pub mod render;

@@ -94,6 +94,15 @@ pub enum HookStage {
     Poststop,
 }
 
+impl From<HookStage> for crate::roles::oci_state::Stage {
+    fn from(stage: HookStage) -> Self {
+        match stage {
+            HookStage::Create => Self::Create,
+            HookStage::Poststop => Self::Poststop,
+        }
+    }
+}
+
 /// Direction of a connection.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DirectionArg {

@@ -46,7 +46,7 @@ impl Finding {
 
 /// Prints all findings; true if nothing fails.
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<bool> {
-    let mut findings = match probe::host_facts() {
+    let mut findings = match probe::host_facts(&environment.paths) {
         Ok(facts) => of_host(&facts, environment),
         Err(e) => vec![Finding::bad("host", e.to_string(), "run as root on Linux 6.12 or newer")],
     };

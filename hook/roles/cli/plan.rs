@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::args::Output;
 use crate::error::Result;
 use crate::kernel::probe;
+use crate::kernel::process::Process;
 use crate::plan::{self, Decision};
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -24,8 +25,8 @@ struct Answer {
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<()> {
     let request = oci_state::parse(&io.read_input()?, Stage::Create)?;
     let config = environment.load_config()?;
-    let host = probe::host_facts()?;
-    let (_netns, namespace) = probe::namespace_facts(request.pid, &request.bundle)?;
+    let host = probe::host_facts(&environment.paths)?;
+    let (_netns, namespace) = probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
     let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
     let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
         Decision::Create(plan) => Answer {
