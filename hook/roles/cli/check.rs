@@ -12,7 +12,7 @@ use crate::inspect;
 use crate::kernel::probe;
 use crate::plan::locate::{self, Place};
 use crate::plan::policy::{Packet, Verdict};
-use crate::plan::rules::{Protocol, Rule, Target, proto};
+use crate::plan::rules::{Protocol, Rule, Target, number};
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
 use crate::roles::render;
@@ -99,14 +99,14 @@ impl Question {
         }
         let proto = match rule.proto {
             Protocol::One(number) => number,
-            Protocol::Icmp if net.addr().is_ipv4() => proto::ICMP,
-            Protocol::Icmp => proto::ICMPV6,
+            Protocol::Icmp if net.addr().is_ipv4() => number::ICMP,
+            Protocol::Icmp => number::ICMPV6,
             Protocol::Any | Protocol::TcpUdp | Protocol::Ported => {
                 return Err(bad("is not about one protocol"));
             }
         };
         let has_port =
-            [proto::TCP, proto::UDP, proto::SCTP, proto::ICMP, proto::ICMPV6].contains(&proto);
+            [number::TCP, number::UDP, number::SCTP, number::ICMP, number::ICMPV6].contains(&proto);
         let port = match rule.ports {
             Some(ports) if ports.first == ports.last => ports.first,
             None if !has_port => 0,
@@ -160,7 +160,7 @@ impl Answer {
 
 /// Mirrors `nk_policy_default()`, bpf/policy.h.
 fn default_reason(packet: &Packet) -> u32 {
-    let known = [proto::TCP, proto::UDP, proto::SCTP, proto::ICMP, proto::ICMPV6];
+    let known = [number::TCP, number::UDP, number::SCTP, number::ICMP, number::ICMPV6];
     match packet.scope {
         Scope::Outside if known.contains(&packet.proto) => 17,
         Scope::Outside => 24,
