@@ -62,7 +62,12 @@ pub struct Error {
 impl Error {
     /// A new error with the innermost message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, context: Vec::new(), message: message.into(), hint: None }
+        Self {
+            kind,
+            context: Vec::new(),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// What decides the exit code.
@@ -139,7 +144,9 @@ impl<T> Context<T> for std::io::Result<T> {
 /// The text with a small first letter, as messages of ours start.
 pub(crate) fn lower(text: &str) -> String {
     let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
+    chars
+        .next()
+        .map_or_else(String::new, |c| c.to_lowercase().chain(chars).collect())
 }
 
 /// Faults collected by what must not stop at the first: validation, teardown, gc.
@@ -180,11 +187,20 @@ impl ErrorList {
     /// # Errors
     /// When the list is not empty.
     pub fn into_result<T>(self, value: T) -> Result<T> {
-        let Some(first) = self.0.first() else { return Ok(value) };
+        let Some(first) = self.0.first() else {
+            return Ok(value);
+        };
         if self.0.len() == 1 {
             return Err(first.clone());
         }
-        let lines: Vec<String> = self.0.iter().map(|e| e.report().replace('\n', "; ")).collect();
-        Err(Error::new(first.kind, format!("{} faults:\n  {}", lines.len(), lines.join("\n  "))))
+        let lines: Vec<String> = self
+            .0
+            .iter()
+            .map(|e| e.report().replace('\n', "; "))
+            .collect();
+        Err(Error::new(
+            first.kind,
+            format!("{} faults:\n  {}", lines.len(), lines.join("\n  ")),
+        ))
     }
 }

@@ -91,6 +91,8 @@ pub struct HostFacts {
     pub bpffs: Ability,
     /// This process may do it: capabilities, initial user namespace.
     pub privileges: Ability,
+    /// The kernel speaks IPv6 (/proc/sys/net/ipv6 exists); else its sysctls do not.
+    pub ipv6: bool,
     /// Devices.
     pub links: Vec<Link>,
     /// Addresses.

@@ -1,7 +1,9 @@
 //! oci-netkit: an OCI hook that gives a container a netkit network which only does what its
 //! rules say. Front-ends translate, `plan/` decides, `apply/` does, `kernel/` touches.
 
+pub mod annotations;
 pub mod apply;
+pub mod config;
 pub mod error;
 pub mod facts;
 pub mod kernel;

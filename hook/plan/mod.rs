@@ -1,4 +1,67 @@
 //! Decides; touches nothing. Pure.
+//!
+//! [`plan`] turns a request, the config and what was found into a list of [`step::Step`], or into
+//! *all* reasons why not. `apply/` runs the steps; `teardown.rs` decides what to take away.
 
 pub mod compile;
+pub mod policy;
+pub mod rules;
 pub mod step;
+pub mod teardown;
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::facts::{HostFacts, Ledger, NamespaceFacts};
+use crate::request::Request;
+use crate::types::id::NetnsCookie;
+use crate::types::record::{EndpointRecord, Member};
+use step::Step;
+
+/// What to do about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Build an endpoint.
+    Create(Box<Plan>),
+    /// The namespace has an endpoint: add the container to it.
+    Join(Join),
+    /// The container is a member already: nothing to do.
+    Present,
+}
+
+/// An endpoint to build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// To be written first, phase creating; interface indexes and the generation are filled in by
+    /// `apply/`.
+    pub record: EndpointRecord,
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// What is odd, but not wrong.
+    pub warnings: Vec<String>,
+}
+
+/// A container that joins an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The endpoint.
+    pub cookie: NetnsCookie,
+    /// To be added to its record, in place of a member with the same container id.
+    pub member: Member,
+    /// What is odd, but not wrong.
+    pub warnings: Vec<String>,
+}
+
+/// Decides what a request leads to.
+///
+/// # Errors
+/// All faults at once; the kind is the first one's.
+pub fn plan(
+    request: &Request,
+    config: &Config,
+    host: &HostFacts,
+    namespace: &NamespaceFacts,
+    ledger: &Ledger,
+) -> Result<Decision> {
+    let _ = (request, config, host, namespace, ledger);
+    Err(Error::new(Kind::Internal, "not written"))
+}

@@ -184,12 +184,17 @@ impl Step {
         match self {
             Self::EnsureGeneration => Some(Undo::ReleaseGeneration),
             Self::EnsureUplinks(_) => Some(Undo::ReleaseUplinks),
-            Self::CreatePair(spec) => Some(Undo::DeletePair { primary: spec.primary.clone() }),
+            Self::CreatePair(spec) => Some(Undo::DeletePair {
+                primary: spec.primary.clone(),
+            }),
             Self::FillMaps(spec) => Some(Undo::ClearMaps { id: spec.id }),
-            Self::AttachPrograms { .. } => Some(Undo::DetachPrograms { cookie: record.cookie }),
-            Self::PublishAddresses { id, addresses } => {
-                Some(Undo::RetractAddresses { id: *id, addresses: addresses.clone() })
-            }
+            Self::AttachPrograms { .. } => Some(Undo::DetachPrograms {
+                cookie: record.cookie,
+            }),
+            Self::PublishAddresses { id, addresses } => Some(Undo::RetractAddresses {
+                id: *id,
+                addresses: addresses.clone(),
+            }),
             Self::SetSysctl { .. }
             | Self::AddAddress(_)
             | Self::LinkUp(_)
@@ -207,9 +212,18 @@ impl Step {
                 format!("attach from_wire to {}", names.join(", "))
             }
             Self::CreatePair(p) => {
-                format!("create netkit pair {} (host) and {} (container)", p.primary, p.peer)
+                format!(
+                    "create netkit pair {} (host) and {} (container)",
+                    p.primary, p.peer
+                )
             }
-            Self::SetSysctl { side, family, device, name, value } => {
+            Self::SetSysctl {
+                side,
+                family,
+                device,
+                name,
+                value,
+            } => {
                 let side = side.words();
                 format!("set net.{family}.conf.{device}.{name}={value} ({side})")
             }

@@ -28,9 +28,7 @@ impl ContainerId {
         } else {
             Err(Error::new(
                 Kind::BadInput,
-                format!(
-                    "container id {text:?} is not [A-Za-z0-9][A-Za-z0-9_.+-]{{0,127}}"
-                ),
+                format!("container id {text:?} is not [A-Za-z0-9][A-Za-z0-9_.+-]{{0,127}}"),
             ))
         }
     }

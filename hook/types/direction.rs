@@ -1,0 +1,27 @@
+//! Which way a flow was opened; mirrors `enum nk_dir` in bpf/abi.h. Pure.
+
+use std::fmt;
+
+/// Seen from the container. The numbers are the ABI's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Direction {
+    /// The container opens it.
+    Egress = 0,
+    /// The remote side opens it.
+    Ingress = 1,
+}
+
+impl Direction {
+    /// Both, in ABI order.
+    pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+        })
+    }
+}
