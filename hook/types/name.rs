@@ -59,6 +59,25 @@ impl fmt::Display for IfName {
     }
 }
 
+/// Checks the name of an endpoint or profile: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`.
+///
+/// # Errors
+/// [`Kind::BadInput`] when it is none.
+pub fn check_label(text: &str) -> Result<()> {
+    let ok = text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if ok {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::BadInput,
+        format!("{text:?} is not [A-Za-z0-9][A-Za-z0-9_.-]{{0,63}}"),
+    ))
+}
+
 /// The known word that `text` is most likely a misspelling of, for "did you mean".
 #[must_use]
 pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

@@ -41,7 +41,9 @@ pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// All rules, without duplicates, or all faults.
-pub(super) fn set<'a>(items: impl Iterator<Item = &'a str>) -> Result<RuleSet> {
+pub(super) fn set<'a>(
+    items: impl Iterator<Item = &'a str>,
+) -> std::result::Result<RuleSet, ErrorList> {
     let mut set = RuleSet::default();
     let mut seen = HashMap::new();
     let (mut faults, mut more) = (ErrorList::new(), 0usize);
@@ -79,7 +81,11 @@ pub(super) fn set<'a>(items: impl Iterator<Item = &'a str>) -> Result<RuleSet> {
             format!("and {more} more rules are wrong"),
         ));
     }
-    faults.into_result(set)
+    if faults.is_empty() {
+        Ok(set)
+    } else {
+        Err(faults)
+    }
 }
 
 /// One rule.
