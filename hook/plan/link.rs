@@ -22,7 +22,7 @@ const PRIMARY: &str = "onk";
 
 /// The links that lead out, with what is odd about them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Uplinks<'h> {
+pub(crate) struct Uplinks<'h> {
     pub(super) links: Vec<&'h Link>,
     pub(super) warnings: Vec<String>,
 }
@@ -33,7 +33,7 @@ impl Uplinks<'_> {
     }
 
     /// As the steps want them.
-    pub(super) fn specs(&self) -> Vec<Uplink> {
+    pub(crate) fn specs(&self) -> Vec<Uplink> {
         self.links
             .iter()
             .map(|l| Uplink {
@@ -79,7 +79,7 @@ pub(super) fn is_ours(link: &Link) -> bool {
 /// # Errors
 /// [`Kind::Config`] for a link of the config that is no uplink, [`Kind::Unsupported`] if none is
 /// left.
-pub(super) fn uplinks<'h>(config: &Config, host: &'h HostFacts) -> Result<Uplinks<'h>> {
+pub(crate) fn uplinks<'h>(config: &Config, host: &'h HostFacts) -> Result<Uplinks<'h>> {
     let mut uplinks = Uplinks::default();
     let mut faults = ErrorList::new();
     match &config.uplinks {
