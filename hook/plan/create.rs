@@ -147,15 +147,15 @@ fn design(
     let policy = policy(wishes, field, faults);
     let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
     let primary = faults.keep(link::primary(field.host, field.ledger));
-    let addresses = addresses?;
     let sizes = field.uplinks.sizes();
     // Without an uplink, which is a fault of its own, there is no MTU to compare with.
     let mtu_bytes = if field.uplinks.links.is_empty() {
         None
     } else {
-        let has_ipv6 = addresses.iter().any(|a| a.addr().is_ipv6());
+        let has_ipv6 = addresses.iter().flatten().any(|a| a.addr().is_ipv6());
         faults.keep(link::mtu_bytes(wishes.mtu_bytes, sizes.mtu_bytes, has_ipv6))
     };
+    let addresses = addresses?;
     let routes = routes(wishes, &addresses, faults);
     let (id, primary) = primary?;
     let sizes = LinkSizes {

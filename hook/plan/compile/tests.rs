@@ -5,9 +5,11 @@ use super::super::rules::RuleSet;
 use super::*;
 use crate::types::scope::Scope;
 
-/// Longest-prefix match as the kernel does it, over a list.
+type Level = HashMap<(u32, [u8; 16]), TrieEntry>;
+
+/// Longest-prefix match as the kernel does it: one map for each length, longest first.
 struct Tries {
-    by_bits: Vec<(u8, HashMap<(u32, [u8; 16]), TrieEntry>)>,
+    by_bits: Vec<(u8, Level)>,
 }
 
 impl Tries {

@@ -172,13 +172,16 @@ impl<'a> Line<'a> {
         let is_ipv6 = |t: &str| {
             t.contains(':') && (t.parse::<Ipv6Addr>().is_ok() || t.parse::<Ipv6Net>().is_ok())
         };
-        let shown = if is_ipv6(rest) {
-            format!("[{rest}]")
-        } else {
-            match rest.rsplit_once(':') {
-                Some((addr, ports)) if is_ipv6(addr) => format!("[{addr}]:{ports}"),
-                _ => return Ok(()),
+        let with_port = match rest.rsplit_once(':') {
+            Some((addr, ports)) if is_ipv6(addr) && is_ports(ports) => {
+                Some(format!("[{addr}]:{ports}"))
             }
+            _ => None,
+        };
+        let shown = match (is_ipv6(rest).then(|| format!("[{rest}]")), with_port) {
+            (Some(whole), Some(split)) => format!("{whole} (all ports) or {split}"),
+            (Some(shown), None) | (None, Some(shown)) => shown,
+            (None, None) => return Ok(()),
         };
         let before = &self.text[..self.text.len() - rest.len()];
         Err(self
@@ -343,7 +346,7 @@ impl<'a> Line<'a> {
         self.masked(word, IpNet::V6(net))
     }
 
-    fn split_len<'w>(self, word: &'w str, max: u8) -> Result<(&'w str, u8)> {
+    fn split_len(self, word: &str, max: u8) -> Result<(&str, u8)> {
         let Some((addr, len)) = word.split_once('/') else {
             return Ok((word, max));
         };
