@@ -17,6 +17,7 @@ use oci_netkit::config::Config;
 use oci_netkit::error::Result;
 use oci_netkit::facts::{Ability, HostAddress, HostFacts, HostRoute, Ledger, Link, NamespaceFacts};
 use oci_netkit::plan::step::Step;
+use oci_netkit::plan::teardown::undo_all;
 use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
@@ -403,6 +404,42 @@ fn every_case_comes_out_as_expected() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// What the journal takes back step by step and what is taken down as a whole must be the same.
+#[test]
+fn undoing_an_endpoint_is_its_steps_backwards() {
+    for case in cases() {
+        if let Ok(Decision::Create(plan)) = decide(&case) {
+            let undo = |s: &Step| s.undo(&plan.record);
+            let steps: Vec<_> = plan.steps.iter().rev().filter_map(undo).collect();
+            assert_eq!(undo_all(&plan.record), steps, "{}", case.display());
+        }
+    }
+}
+
+/// Programs stand before a device comes up, and packets are delivered last.
+#[test]
+fn nothing_comes_up_unguarded() {
+    for case in cases() {
+        let Ok(Decision::Create(plan)) = decide(&case) else {
+            continue;
+        };
+        let at = |f: fn(&Step) -> bool| plan.steps.iter().position(f).unwrap();
+        let attached = at(|s| matches!(s, Step::AttachPrograms { .. }));
+        assert!(at(|s| matches!(s, Step::FillMaps(_))) < attached);
+        assert!(attached < at(|s| matches!(s, Step::LinkUp(_))));
+        let last_setting = plan
+            .steps
+            .iter()
+            .rposition(|s| matches!(s, Step::SetSysctl { .. }))
+            .unwrap();
+        assert!(last_setting < attached);
+        assert!(matches!(
+            plan.steps.last(),
+            Some(Step::PublishAddresses { .. })
+        ));
+    }
 }
 
 #[test]

@@ -10,10 +10,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{FORM, Ports, Protocol, Rule, RuleSet, Target, number};
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::types::name::nearest;
+use crate::types::name::{nearest, shown};
 
 /// Faults shown of one list; a wrong file must not fill the journal.
 const MAX_FAULTS: usize = 20;
+
+/// Longest rule that is read, bytes: a name has 253, the rest is room for all around it.
+const MAX_TEXT: usize = 320;
 
 const KEYWORDS: [(&str, Target); 7] = [
     ("any", Target::Any),
@@ -147,6 +150,12 @@ impl<'a> Line<'a> {
     /// Mistakes that people bring along from other tools.
     fn refuse_foreign(self) -> Result<()> {
         let text = self.text;
+        if text.len() > MAX_TEXT {
+            let message = format!("rule {} is longer than {MAX_TEXT} bytes", shown(text));
+            return Err(
+                Error::new(Kind::BadInput, message).with_hint(format!("the form is {FORM}"))
+            );
+        }
         if let Some((at, c)) = text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
             let message = format!("{c:?} is no part of a rule");
             return Err(self.fault(&text[at..], message).with_hint(
