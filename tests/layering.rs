@@ -18,8 +18,9 @@ const LAYERS: [&str; 13] = [
     "config",
     "annotations",
     "plan",
-    "kernel",
+    // Files on disk know nothing of the kernel; kernel/ is told by state where its pins go.
     "state",
+    "kernel",
     "apply",
     "inspect",
     "roles",

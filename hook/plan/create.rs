@@ -81,7 +81,25 @@ pub(super) fn create(
             "a plan without a fault came to nothing",
         ));
     };
-    let record = EndpointRecord {
+    let record = record(request, host, namespace, name, &design);
+    let warnings = warnings(config, &known, &design.policy);
+    let steps = steps(design, host, &known);
+    Ok(Decision::Create(Box::new(Plan {
+        record,
+        steps,
+        warnings,
+    })))
+}
+
+/// The record as it is written before the first step.
+fn record(
+    request: &Request,
+    host: &HostFacts,
+    namespace: &NamespaceFacts,
+    name: String,
+    design: &Design,
+) -> EndpointRecord {
+    EndpointRecord {
         version: RECORD_VERSION,
         boot_id: host.boot_id.clone(),
         cookie: namespace.cookie,
@@ -99,18 +117,11 @@ pub(super) fn create(
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
         mtu_bytes: design.sizes.mtu_bytes,
-        guard,
+        guard: design.maps.guard,
         generation: String::new(),
         epoch: design.maps.epoch,
         created: host.now,
-    };
-    let warnings = warnings(config, &known, &design.policy);
-    let steps = steps(design, host, &known);
-    Ok(Decision::Create(Box::new(Plan {
-        record,
-        steps,
-        warnings,
-    })))
+    }
 }
 
 fn warnings(config: &Config, uplinks: &Uplinks<'_>, policy: &Policy) -> Vec<String> {
