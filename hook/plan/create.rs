@@ -16,6 +16,7 @@ use crate::config::{Config, PATH, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
+use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
 use crate::types::name::{IfName, nearest};
 use crate::types::record::{EndpointRecord, Phase};
@@ -80,7 +81,25 @@ pub(super) fn create(
             "a plan without a fault came to nothing",
         ));
     };
-    let record = EndpointRecord {
+    let record = record(request, host, namespace, name, &design);
+    let warnings = warnings(config, &known, &design.policy);
+    let steps = steps(design, host, &known);
+    Ok(Decision::Create(Box::new(Plan {
+        record,
+        steps,
+        warnings,
+    })))
+}
+
+/// The record as it is written before the first step.
+fn record(
+    request: &Request,
+    host: &HostFacts,
+    namespace: &NamespaceFacts,
+    name: String,
+    design: &Design,
+) -> EndpointRecord {
+    EndpointRecord {
         version: RECORD_VERSION,
         boot_id: host.boot_id.clone(),
         cookie: namespace.cookie,
@@ -98,18 +117,11 @@ pub(super) fn create(
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
         mtu_bytes: design.sizes.mtu_bytes,
-        guard,
+        guard: design.maps.guard,
         generation: String::new(),
         epoch: design.maps.epoch,
         created: host.now,
-    };
-    let warnings = warnings(config, &known, &design.policy);
-    let steps = steps(design, host, &known);
-    Ok(Decision::Create(Box::new(Plan {
-        record,
-        steps,
-        warnings,
-    })))
+    }
 }
 
 fn warnings(config: &Config, uplinks: &Uplinks<'_>, policy: &Policy) -> Vec<String> {
@@ -147,15 +159,15 @@ fn design(
     let policy = policy(wishes, field, faults);
     let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
     let primary = faults.keep(link::primary(field.host, field.ledger));
-    let addresses = addresses?;
     let sizes = field.uplinks.sizes();
     // Without an uplink, which is a fault of its own, there is no MTU to compare with.
     let mtu_bytes = if field.uplinks.links.is_empty() {
         None
     } else {
-        let has_ipv6 = addresses.iter().any(|a| a.addr().is_ipv6());
+        let has_ipv6 = addresses.iter().flatten().any(|a| a.addr().is_ipv6());
         faults.keep(link::mtu_bytes(wishes.mtu_bytes, sizes.mtu_bytes, has_ipv6))
     };
+    let addresses = addresses?;
     let routes = routes(wishes, &addresses, faults);
     let (id, primary) = primary?;
     let sizes = LinkSizes {
@@ -202,13 +214,13 @@ fn policy(wishes: &Wishes, field: Field<'_>, faults: &mut ErrorList) -> Option<P
         faults.push(Error::new(Kind::BadInput, message));
         return None;
     }
-    let resolvers = resolvers(field);
+    let places = places(field.config, field.host, field.uplinks);
     let named = egress
         .rules()
         .iter()
         .chain(ingress.rules())
         .find(|r| r.target == Target::Resolver);
-    if let (Some(rule), true) = (named, resolvers.is_empty()) {
+    if let (Some(rule), true) = (named, places.resolvers.is_empty()) {
         let message = format!(
             "rule {:?}: this host has no name server that a container can reach",
             rule.text
@@ -217,11 +229,6 @@ fn policy(wishes: &Wishes, field: Field<'_>, faults: &mut ErrorList) -> Option<P
         faults.push(Error::new(Kind::BadInput, message).with_hint(hint));
         return None;
     }
-    let places = Places {
-        resolvers,
-        pools: field.config.pools.iter().map(|p| p.prefix).collect(),
-        networks: networks(field),
-    };
     Some(Policy {
         egress,
         ingress,
@@ -246,30 +253,27 @@ fn profile<'c>(wishes: &Wishes, config: &'c Config) -> Result<Option<&'c Profile
     Err(Error::new(Kind::BadInput, message).with_hint(hint))
 }
 
-fn resolvers(field: Field<'_>) -> Vec<IpAddr> {
-    let list = field
-        .config
-        .resolvers
-        .as_ref()
-        .unwrap_or(&field.host.resolvers);
-    list.iter()
-        .copied()
-        .filter(|a| !a.is_loopback() && !a.is_unspecified())
-        .collect()
-}
-
-/// Networks behind interfaces of the host that are neither uplinks nor containers of ours.
-fn networks(field: Field<'_>) -> Vec<IpNet> {
-    let host = field.host;
+/// What rules refer to, as the host and the config are now.
+pub(super) fn places(config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -> Places {
+    let resolvers = config.resolvers.as_ref().unwrap_or(&host.resolvers);
+    // Networks behind interfaces of the host that are neither uplinks nor containers of ours.
     let behind = |ifindex: u32| {
         let link = host.links.iter().find(|l| l.ifindex == ifindex);
-        !field.uplinks.has(ifindex) && !link.is_some_and(|l| is_ours(l) || l.loopback)
+        !uplinks.has(ifindex) && !link.is_some_and(|l| is_ours(l) || l.loopback)
     };
-    host.routes
+    let networks = host
+        .routes
         .iter()
-        .filter(|r| r.destination.prefix_len() != 0 && r.ifindex.is_some_and(behind))
-        .map(|r| r.destination)
-        .collect()
+        .filter(|r| r.destination.prefix_len() != 0 && r.ifindex.is_some_and(behind));
+    Places {
+        resolvers: resolvers
+            .iter()
+            .copied()
+            .filter(|a| not_unicast(*a).is_none())
+            .collect(),
+        pools: config.pools.iter().map(|p| p.prefix).collect(),
+        networks: networks.map(|r| r.destination).collect(),
+    }
 }
 
 const DEFAULT: [IpNet; 2] = [

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::link::{Uplinks, is_ours};
+use super::link::Uplinks;
 use crate::annotations::{AddressWish, ReachWish, Wishes};
 use crate::config::{Config, PATH, Pool};
 use crate::error::{Error, ErrorList, Kind, Result};
@@ -16,8 +16,14 @@ use crate::types::record::EndpointRecord;
 #[cfg(test)]
 mod tests;
 
-/// The pool to show in hints: one line that may stand in the config as it is.
-const SNIPPET: &str = "pool = [{ prefix = \"192.0.2.0/24\", reach = \"routed\" }]";
+/// For hints: a pool in one line that may stand in the config as it is.
+fn snippet(family: Family) -> String {
+    let prefix = match family {
+        Family::V4 => "192.0.2.0/24",
+        Family::V6 => "2001:db8::/64",
+    };
+    format!("add to {PATH}: pool = [{{ prefix = \"{prefix}\", reach = \"routed\" }}]")
+}
 
 /// What decides about addresses.
 #[derive(Clone, Copy)]
@@ -104,7 +110,7 @@ impl Field<'_> {
                 .collect();
             if pools.is_empty() {
                 if must_have_all {
-                    return Err(no_pool(family.word()));
+                    return Err(no_pool(Some(*family)));
                 }
                 continue;
             }
@@ -121,7 +127,7 @@ impl Field<'_> {
             leases.push(IpNet::from(addr));
         }
         if leases.is_empty() {
-            Err(no_pool(""))
+            Err(no_pool(None))
         } else {
             Ok(leases)
         }
@@ -206,8 +212,8 @@ impl Field<'_> {
         }
         let message = format!("{addr} is in no pool: reach=masquerade is not yet supported");
         Err(fault(Kind::BadInput, message).with_hint(format!(
-            "if the network routes it to this host, add io.oci-netkit.reach=routed, or to {PATH}: \
-             {SNIPPET}"
+            "if the network routes it to this host, say so with io.oci-netkit.reach=routed, or {}",
+            snippet(Family::of(addr))
         )))
     }
 
@@ -225,9 +231,10 @@ impl Field<'_> {
 
     /// Pools that the host already routes elsewhere.
     ///
-    /// A routed pool has no route on this host but one per container. A wider one through a
-    /// gateway is fine, it is what a default route is; a narrower, an equal or a connected one
-    /// means that others have these addresses.
+    /// A routed pool has no route on this host but one per container. Routes for single addresses
+    /// only take that address, see `assign`. A wider one through a gateway is fine, it is what a
+    /// default route is; a narrower, an equal or a connected one means that others have these
+    /// addresses.
     pub(super) fn check_pools(self) -> ErrorList {
         let mut faults = ErrorList::new();
         for pool in &self.config.pools {
@@ -236,7 +243,7 @@ impl Field<'_> {
                 overlap(&r.destination, &pool.prefix)
                     && r.destination.prefix_len() != 0
                     && !(wider && r.gateway.is_some())
-                    && !self.is_own(r)
+                    && single(r).is_none()
                     && r.ifindex.is_some()
             });
             if let Some(route) = met {
@@ -260,16 +267,6 @@ impl Field<'_> {
         }
         faults
     }
-
-    /// True for a route to one of our endpoints.
-    fn is_own(self, route: &HostRoute) -> bool {
-        let link = self
-            .host
-            .links
-            .iter()
-            .find(|l| Some(l.ifindex) == route.ifindex);
-        single(route).is_some() && link.is_some_and(is_ours)
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -279,6 +276,10 @@ enum Family {
 }
 
 impl Family {
+    fn of(addr: IpAddr) -> Self {
+        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
     fn has(self, net: &IpNet) -> bool {
         matches!(
             (self, net),
@@ -294,12 +295,13 @@ impl Family {
     }
 }
 
-fn no_pool(family: &str) -> Error {
+fn no_pool(family: Option<Family>) -> Error {
+    let of = family.map_or("", Family::word);
     let message = format!(
-        "auto needs a pool{family} with reach=routed, and the config has none \
+        "auto needs a pool{of} with reach=routed, and the config has none \
          (reach=masquerade is not yet supported)"
     );
-    fault(Kind::Config, message).with_hint(format!("add to {PATH}: {SNIPPET}"))
+    fault(Kind::Config, message).with_hint(snippet(family.unwrap_or(Family::V4)))
 }
 
 fn no_ipv6() -> Error {

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::NamespaceFacts;
 use crate::request::{PREFIX, Request};
+use crate::types::name::shown;
 use crate::types::record::{EndpointRecord, Phase};
 
 /// Joins, if the container asks for nothing that the endpoint is not.
@@ -62,9 +63,11 @@ fn check_keys(request: &Request, record: &EndpointRecord, faults: &mut ErrorList
         if there.is_some_and(|t| items(t).eq(items(value))) {
             continue;
         }
-        let there = there.map_or_else(|| "is absent".to_owned(), |t| format!("is {t:?}"));
+        let there = there.map_or_else(|| "is absent".to_owned(), |t| format!("is {}", shown(t)));
         let message = format!(
-            "annotation {PREFIX}{key} is {value:?}, and {there} in {}",
+            "annotation {PREFIX}{} is {}, and {there} in {}",
+            key.escape_debug(),
+            shown(value),
             words(record)
         );
         faults.push(Error::new(Kind::Conflict, message).with_hint(

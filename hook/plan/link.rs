@@ -171,8 +171,12 @@ pub(super) fn primary(host: &HostFacts, ledger: &Ledger) -> Result<(EndpointId, 
 /// # Errors
 /// [`Kind::BadInput`] when it does not fit.
 pub(super) fn mtu_bytes(wish: Option<u32>, most: u32, has_ipv6: bool) -> Result<u32> {
-    let Some(wish) = wish else { return Ok(most) };
     let least = LEAST_MTU[usize::from(has_ipv6)];
+    if most < least {
+        let message = format!("an uplink has an MTU of {most}, and IPv6 needs {least}");
+        return Err(Error::new(Kind::Unsupported, message).with_hint("ask for IPv4 only"));
+    }
+    let Some(wish) = wish else { return Ok(most) };
     let fault = |message: String| {
         Error::new(
             Kind::BadInput,

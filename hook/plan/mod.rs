@@ -21,6 +21,8 @@ use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Member};
+use policy::{Places, Policy};
+use rules::RuleSet;
 use step::Step;
 
 /// What to do about a request.
@@ -73,6 +75,25 @@ pub fn plan(
         Some(record) if !namespace.is_host => join::join(request, config, namespace, record),
         _ => create::create(request, config, host, namespace, ledger),
     }
+}
+
+/// The rules of an endpoint as its record has them, with what they refer to now: for `check`, and
+/// to compile them anew.
+///
+/// # Errors
+/// [`crate::error::Kind::BadInput`] for a record that this version does not understand, and what
+/// is wrong with the uplinks.
+pub fn policy_of(record: &EndpointRecord, config: &Config, host: &HostFacts) -> Result<Policy> {
+    let uplinks = link::uplinks(config, host)?;
+    let places = create::places(config, host, &uplinks);
+    Ok(Policy {
+        egress: RuleSet::from_texts(&record.egress)?,
+        ingress: RuleSet::from_texts(&record.ingress)?,
+        places: Places {
+            resolvers: record.resolvers.clone(),
+            ..places
+        },
+    })
 }
 
 /// The container as a member of its namespace's endpoint.
