@@ -160,7 +160,7 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 		if (reason)
 			return reason;
 	}
-	return nk_send_by_route(skb, p, &r, false);
+	return nk_send_by_route(skb, p, &r, nk_route_wants_probe(p, &r));
 }
 
 /*

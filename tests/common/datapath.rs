@@ -137,6 +137,14 @@ fn ifindex(name: &str) -> u32 {
     nix::net::if_::if_nametoindex(name).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
+/// What the programs call now: enum nk_time in abi.h.
+pub fn tick() -> u32 {
+    let now =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    let ns = now.tv_sec() * 1_000_000_000 + now.tv_nsec();
+    u32::try_from(ns >> 24).expect("not up for two years")
+}
+
 fn sysctl(path: &str, value: &str) {
     std::fs::write(format!("/proc/sys/net/{path}"), value)
         .unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -221,7 +229,10 @@ impl Datapath {
         put(&maps.nk_settings, &0u32, &settings);
         for (i, mac) in [UP0_MAC, UP1_MAC].into_iter().enumerate() {
             let mtu_bytes = if i == 0 { 1500 } else { 1400 };
+            // In the future: no probe until a test asks for one.
+            let probed = tick() + (1 << 20);
             let uplink = types::nk_uplink {
+                probed,
                 mac,
                 mtu_bytes,
                 ..Default::default()
@@ -343,6 +354,16 @@ impl Datapath {
     pub fn age_flows(&self, id: u32, opener: u32, seconds: u64) -> usize {
         let ticks = u32::try_from((seconds * 1_000_000_000) >> 24).expect("short");
         self.edit_flows(id, opener, |f| f.seen = f.seen.wrapping_sub(ticks))
+    }
+
+    /// The next new flow through uplink `n` probes its neighbour.
+    pub fn probe_soon(&self, n: usize) {
+        let uplink = types::nk_uplink {
+            mac: UP0_MAC,
+            mtu_bytes: 1500,
+            ..Default::default()
+        };
+        put(&self.skel.maps.nk_uplinks, &self.ifindex.up[n], &uplink);
     }
 
     pub fn guard_endpoint(&self, id: u32) {
