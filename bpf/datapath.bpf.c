@@ -160,7 +160,7 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 		if (reason)
 			return reason;
 	}
-	return nk_send_by_route(skb, p, &r, false);
+	return nk_send_by_route(skb, p, &r, nk_route_wants_probe(p, &r));
 }
 
 /*
@@ -403,7 +403,8 @@ static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
 			return 0;
 		nk_parse_map_v4((__u8 *)words, addr);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16))
+		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16) ||
+		    nk_parse_is_mapped((__u8 *)words))
 			return 0;
 	} else {
 		return 0;
