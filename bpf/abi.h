@@ -177,6 +177,7 @@ enum nk_flow_state {
 enum nk_flow_flags {
 	NK_FLOW_FIN_OUT = 1 << 0,
 	NK_FLOW_FIN_IN = 1 << 1,
+	NK_FLOW_MAC = 1 << 2, /* mac is known */
 };
 
 /*

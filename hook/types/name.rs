@@ -58,3 +58,55 @@ impl fmt::Display for IfName {
         f.write_str(&self.0)
     }
 }
+
+/// Checks the name of an endpoint or profile: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`.
+///
+/// # Errors
+/// [`Kind::BadInput`] when it is none.
+pub fn check_label(text: &str) -> Result<()> {
+    let ok = text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if ok {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::BadInput,
+        format!("{text:?} is not [A-Za-z0-9][A-Za-z0-9_.-]{{0,63}}"),
+    ))
+}
+
+/// The known word that `text` is most likely a misspelling of, for "did you mean".
+#[must_use]
+pub fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_ascii_lowercase();
+    known
+        .into_iter()
+        .map(|word| (distance(&text, word), word))
+        .filter(|(d, word)| *d <= 1 + word.len() / 4)
+        .min()
+        .map(|(_, word)| word)
+}
+
+/// Edits (insert, delete, replace, swap of neighbours) from one to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
+    let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];
+    for i in 0..=a.len() {
+        for j in 0..=b.len() {
+            if i == 0 || j == 0 {
+                rows[i][j] = i + j;
+                continue;
+            }
+            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replace.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = least;
+        }
+    }
+    rows[a.len()][b.len()]
+}

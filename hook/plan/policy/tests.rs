@@ -1,0 +1,170 @@
+use super::*;
+
+fn policy(egress: &str) -> Policy {
+    Policy {
+        egress: RuleSet::parse(egress).unwrap(),
+        ingress: RuleSet::default(),
+        places: Places {
+            resolvers: vec![
+                "10.0.0.53".parse().unwrap(),
+                "2001:db8::53".parse().unwrap(),
+            ],
+            pools: vec!["10.87.0.0/16".parse().unwrap()],
+            networks: vec!["172.17.0.0/16".parse().unwrap()],
+        },
+    }
+}
+
+#[track_caller]
+fn case(rules: &str, remote: &str, proto: u8, port: u16, scope: Scope, want: Verdict) {
+    let packet = Packet {
+        remote: remote.parse().unwrap(),
+        proto,
+        port,
+        scope,
+    };
+    assert_eq!(
+        evaluate(&policy(rules), Direction::Egress, &packet),
+        want,
+        "{rules}: {packet:?}"
+    );
+}
+
+use Scope::{Containers, Host, LinkLocal, Metadata, Multicast, Network, Outside};
+use Verdict::{Allow, Default, Deny};
+
+#[test]
+fn nothing_is_allowed_by_no_rule() {
+    case("", "192.0.2.1", 6, 443, Outside, Default);
+}
+
+#[test]
+fn any_and_wide_prefixes_mean_the_outside_world_only() {
+    for rules in ["any:any", "any:0.0.0.0/0", "any:128.0.0.0/1 any:0.0.0.0/1"] {
+        for scope in Scope::ALL {
+            let verdict = evaluate(
+                &policy(rules),
+                Direction::Egress,
+                &Packet {
+                    remote: "10.9.9.9".parse().unwrap(),
+                    proto: 6,
+                    port: 1,
+                    scope,
+                },
+            );
+            assert_eq!(verdict.is_allow(), scope == Outside, "{rules} {scope}");
+        }
+    }
+    case("any:[::/0]", "10.0.0.1", 6, 1, Outside, Default);
+    case("any:0.0.0.0/0", "2001:db8::1", 6, 1, Outside, Default);
+}
+
+#[test]
+fn a_keyword_is_its_scope_in_both_families() {
+    case("any:host", "10.0.0.1", 6, 1, Host, Allow(0));
+    case("any:host", "2001:db8::1", 6, 1, Host, Allow(0));
+    case("any:host", "10.0.0.1", 6, 1, Outside, Default);
+    case("any:containers", "10.87.0.9", 6, 1, Containers, Allow(0));
+    case("any:metadata", "169.254.169.254", 6, 80, Metadata, Allow(0));
+    case("any:metadata", "169.254.169.254", 6, 80, LinkLocal, Default);
+    case("any:link-local", "fe80::1", 6, 80, LinkLocal, Allow(0));
+    case("any:multicast", "ff02::fb", 17, 5353, Multicast, Allow(0));
+}
+
+#[test]
+fn exact_prefixes_reach_special_places() {
+    case("169.254.0.0/16", "169.254.1.1", 6, 80, LinkLocal, Allow(0));
+    case(
+        "169.254.0.0/16",
+        "169.254.169.254",
+        6,
+        80,
+        Metadata,
+        Default,
+    );
+    case(
+        "169.254.0.0/15:80 any",
+        "169.254.1.1",
+        6,
+        80,
+        LinkLocal,
+        Default,
+    );
+    case(
+        "169.254.169.254",
+        "169.254.169.254",
+        6,
+        80,
+        Metadata,
+        Allow(0),
+    );
+    case(
+        "udp:224.0.0.251:5353",
+        "224.0.0.251",
+        17,
+        5353,
+        Multicast,
+        Allow(0),
+    );
+    case("10.87.1.0/24", "10.87.1.1", 6, 80, Containers, Allow(0));
+    case("10.87.0.0/16", "10.87.1.1", 6, 80, Containers, Allow(0));
+    case("10.86.0.0/15", "10.87.1.1", 6, 80, Containers, Default);
+    case("172.17.0.0/16", "172.17.0.2", 6, 80, Network, Allow(0));
+    case("172.16.0.0/12", "172.17.0.2", 6, 80, Network, Default);
+    case("10.0.0.0/8", "10.0.0.1", 6, 80, Host, Default);
+    case("10.0.0.1", "10.0.0.1", 6, 80, Host, Allow(0));
+    case("10.0.0.1", "10.0.0.1", 6, 80, Network, Allow(0));
+}
+
+#[test]
+fn resolver_is_its_addresses_wherever_they_live() {
+    for scope in Scope::ALL {
+        case("resolver", "10.0.0.53", 17, 53, scope, Allow(0));
+        case("resolver", "2001:db8::53", 6, 53, scope, Allow(0));
+    }
+    case("resolver", "10.0.0.53", 17, 54, Outside, Default);
+    case("resolver", "10.0.0.54", 17, 53, Outside, Default);
+}
+
+#[test]
+fn deny_wins_and_reaches_every_scope() {
+    case("any !10.0.0.0/8", "10.1.1.1", 6, 443, Outside, Deny(1));
+    case("host !10.0.0.0/8", "10.1.1.1", 6, 443, Host, Deny(1));
+    case("!any host", "10.1.1.1", 6, 443, Host, Deny(0));
+    case("!any", "10.1.1.1", 47, 0, Multicast, Deny(0));
+    case("!host any", "10.1.1.1", 6, 1, Outside, Allow(1));
+    case("any !host", "10.1.1.1", 6, 1, Host, Deny(1));
+    case(
+        "any:any !10.0.0.1:443",
+        "10.0.0.1",
+        17,
+        443,
+        Outside,
+        Deny(1),
+    );
+    case(
+        "any:any !10.0.0.1:443",
+        "10.0.0.1",
+        17,
+        444,
+        Outside,
+        Allow(0),
+    );
+    case(
+        "any:any !10.0.0.1:443",
+        "10.0.0.1",
+        47,
+        443,
+        Outside,
+        Allow(0),
+    );
+}
+
+#[test]
+fn icmp_is_the_familys_own() {
+    case("icmp:any:8", "10.0.0.1", 1, 8, Outside, Allow(0));
+    case("icmp:any:8", "10.0.0.1", 1, 0, Outside, Default);
+    case("icmp:any:8", "10.0.0.1", 58, 8, Outside, Default);
+    case("icmp:any:128", "2001:db8::1", 58, 128, Outside, Allow(0));
+    case("icmp:any", "2001:db8::1", 1, 128, Outside, Default);
+}
