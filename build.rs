@@ -34,7 +34,14 @@ fn main() {
         .source(SOURCE)
         .obj(&object)
         .clang(&clang)
-        .clang_args(["-I", "bpf", "-Wall", "-Werror", "-mcpu=v3", "-fno-strict-aliasing"])
+        .clang_args([
+            "-I",
+            "bpf",
+            "-Wall",
+            "-Werror",
+            "-mcpu=v3",
+            "-fno-strict-aliasing",
+        ])
         .build_and_generate(out.join("datapath.skel.rs"));
     if let Err(e) = built {
         eprintln!("error: compile {SOURCE}: {e:#}");
