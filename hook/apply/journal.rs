@@ -130,3 +130,6 @@ fn parse(text: &str) -> Result<Entries> {
     undos.reverse();
     Ok(Entries { record, undos })
 }
+
+#[cfg(test)]
+mod tests;

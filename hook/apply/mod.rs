@@ -281,3 +281,6 @@ fn recover_one(
     lock.remove()?;
     Ok(Some(record))
 }
+
+#[cfg(test)]
+mod tests;
