@@ -84,8 +84,8 @@ pub fn all(
     Ok(everything(environment, store, boot_id, deadline))
 }
 
-/// One reaper at a time: the ids of an endpoint are free for the next create once it is down, and a
-/// second reaper with an old list would take down the newcomer.
+/// One reaper at a time is enough: when many containers start or stop at once, the others would only
+/// find the same list. What must not be done twice is locked per endpoint by `apply/`.
 fn turn(environment: &Environment) -> PathBuf {
     environment.paths.state_dir.join("reap.lock")
 }
@@ -98,7 +98,7 @@ fn everything(
     deadline: &Deadline,
 ) -> Reaped {
     let mut reaped = Reaped::default();
-    match apply::recover(&environment.paths, boot_id, deadline) {
+    match apply::recover(&environment.paths, boot_id) {
         Ok(recovered) => {
             reaped.half_built = recovered.endpoints.into_iter().map(|r| r.name).collect();
             recovered.errors.iter().for_each(|e| reaped.errors.push(e.clone()));
@@ -151,7 +151,7 @@ fn carry_out(
         let Some(Some(record)) = reaped.errors.keep(close(store, *cookie, deadline)) else {
             continue;
         };
-        let errors = apply::destroy(&environment.paths, &record, undos, deadline);
+        let errors = apply::destroy(&environment.paths, &record, undos);
         if errors.is_empty() {
             reaped.endpoints.push(record.name.clone());
         }

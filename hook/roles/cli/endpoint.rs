@@ -50,10 +50,7 @@ impl From<&EndpointView> for Summary {
         Self {
             id: record.id.0,
             name: record.name.clone(),
-            alive: view.epoch != 0
-                && view.has_primary
-                && view.attached.len() >= 2
-                && containers.iter().any(|c| c.alive),
+            alive: view.is_whole() && containers.iter().any(|c| c.alive),
             containers,
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
             interface: record.interface.to_string(),

@@ -44,7 +44,7 @@ pub(super) fn run(
         resolvers: view.record.resolvers.iter().map(ToString::to_string).collect(),
         netns_cookie: view.record.cookie.to_string(),
         generation: view.record.generation.clone(),
-        epoch: view.epoch,
+        epoch: view.policy.epoch,
         attached: view.attached.clone(),
         traffic: endpoint::traffic(&counters),
         drops: endpoint::drops(&counters),

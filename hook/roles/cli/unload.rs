@@ -35,7 +35,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, force: bool) -> Re
         let mut errors = ErrorList::new();
         for view in views {
             let undos = teardown::undo_all(&view.record);
-            let found = apply::destroy(&environment.paths, &view.record, &undos, &deadline);
+            let found = apply::destroy(&environment.paths, &view.record, &undos);
             found.iter().for_each(|e| errors.push(e.clone()));
         }
         errors.into_result(())?;

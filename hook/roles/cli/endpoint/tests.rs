@@ -1,4 +1,5 @@
 use super::*;
+use crate::inspect::PolicyWord;
 use crate::types::id::{ContainerId, EndpointId, NetnsCookie};
 use crate::types::name::IfName;
 use crate::types::record::{EndpointRecord, Member};
@@ -33,7 +34,7 @@ fn view(id: u32, name: &str, container: &str) -> EndpointView {
         alive: vec![true],
         has_primary: true,
         attached: vec!["from_container".into(), "to_container".into()],
-        epoch: 1,
+        policy: PolicyWord { epoch: 1, slot: 0 },
     }
 }
 
@@ -63,7 +64,7 @@ fn an_ambiguous_or_unknown_id_is_an_error_that_helps() {
 fn an_endpoint_without_its_programs_or_rules_is_not_alive() {
     assert!(Summary::from(&view(0, "web", "a")).alive);
     for spoil in [
-        |v: &mut EndpointView| v.epoch = 0,
+        |v: &mut EndpointView| v.policy.epoch = 0,
         |v: &mut EndpointView| v.has_primary = false,
         |v: &mut EndpointView| v.attached.truncate(1),
         |v: &mut EndpointView| v.alive = vec![false],
