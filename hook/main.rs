@@ -18,7 +18,10 @@ fn main() -> ExitCode {
     };
     let mut stdin = std::io::stdin().lock();
     let mut stdout = std::io::stdout().lock();
-    let mut io = Io { stdin: &mut stdin, stdout: &mut stdout };
+    let mut io = Io {
+        stdin: &mut stdin,
+        stdout: &mut stdout,
+    };
     let environment = cli::environment(&args);
     let result = if let Command::Hook { stage } = args.command {
         // A hook inherits whatever environment the runtime has: it reads no variable.
@@ -39,7 +42,11 @@ fn main() -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     // Help and version are no errors and go to standard output. A closed pipe is nobody's loss.
     let _ = error.print();
-    if error.use_stderr() { ExitCode::from(64) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(64)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn fail(error: &Error) -> ExitCode {

@@ -24,7 +24,10 @@ pub(super) fn join(
 ) -> Result<Decision> {
     let member = member(request, namespace);
     if record.phase != Phase::Active {
-        let message = format!("another hook is at work on this namespace: {}", words(record));
+        let message = format!(
+            "another hook is at work on this namespace: {}",
+            words(record)
+        );
         return Err(Error::new(Kind::Timeout, message)
             .with_hint("try again; if nothing runs, `oci-netkit gc` removes what is left of it"));
     }

@@ -48,7 +48,12 @@ pub fn locate(remote: IpAddr, host: &HostFacts, ledger: &Ledger, uplinks: &[u32]
         return Place::At(Scope::Multicast);
     }
     let of_endpoint = |addr: &IpNet| addr.addr() == remote;
-    if ledger.endpoints.iter().flat_map(|e| &e.addresses).any(of_endpoint) {
+    if ledger
+        .endpoints
+        .iter()
+        .flat_map(|e| &e.addresses)
+        .any(of_endpoint)
+    {
         return Place::At(Scope::Containers);
     }
     if is_link_local(remote) {

@@ -19,7 +19,11 @@ pub struct Environment {
 
 impl Default for Environment {
     fn default() -> Self {
-        Self { config: config::PATH.into(), config_named: false, paths: Paths::default() }
+        Self {
+            config: config::PATH.into(),
+            config_named: false,
+            paths: Paths::default(),
+        }
     }
 }
 
@@ -34,7 +38,10 @@ impl Environment {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && !self.config_named => {
                 Ok(String::new())
             }
-            Err(e) => Err(Error::new(Kind::Config, format!("read {}: {e}", self.config.display()))),
+            Err(e) => Err(Error::new(
+                Kind::Config,
+                format!("read {}: {e}", self.config.display()),
+            )),
         }
     }
 

@@ -14,7 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Writes the failure down; if even that fails, only the log knows.
 pub fn remember(paths: &Paths, command: &str, container_id: Option<&str>, error: &Error) {
     let failure = Failure {
-        time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        time: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_secs()),
         container_id: container_id.map(str::to_owned),
         command: command.to_owned(),
         kind: format!("{:?}", error.kind()),

@@ -28,11 +28,19 @@ pub struct Registration {
 
 impl Registration {
     fn good(found: String) -> Self {
-        Self { found, fault: None, fix: String::new() }
+        Self {
+            found,
+            fault: None,
+            fix: String::new(),
+        }
     }
 
     fn bad(fault: String, fix: String) -> Self {
-        Self { found: String::new(), fault: Some(fault), fix }
+        Self {
+            found: String::new(),
+            fault: Some(fault),
+            fix,
+        }
     }
 }
 
@@ -43,12 +51,16 @@ pub fn look(root: &Path) -> Vec<Registration> {
     let mut found = Vec::new();
     let mut hooks = Vec::new();
     for path in json_files(&dir) {
-        match fs::read(&path).map_err(|e| e.to_string()).and_then(|bytes| {
-            serde_json::from_slice::<Value>(&bytes).map_err(|e| e.to_string())
-        }) {
+        match fs::read(&path)
+            .map_err(|e| e.to_string())
+            .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).map_err(|e| e.to_string()))
+        {
             Ok(json) => hooks.push((path, json)),
             Err(e) => found.push(Registration::bad(
-                format!("{} cannot be read ({e}): podman starts no container at all", path.display()),
+                format!(
+                    "{} cannot be read ({e}): podman starts no container at all",
+                    path.display()
+                ),
                 format!("mend or remove {}", path.display()),
             )),
         }
@@ -61,7 +73,9 @@ pub fn look(root: &Path) -> Vec<Registration> {
 }
 
 fn json_files(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
     let mut paths: Vec<PathBuf> = entries
         .flatten()
         .map(|e| e.path())
@@ -80,13 +94,20 @@ fn of_stage(
 ) -> Registration {
     let ours = hooks.iter().find(|(_, json)| {
         let stages = json["stages"].as_array().into_iter().flatten();
-        let args: Vec<&str> =
-            json["hook"]["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let args: Vec<&str> = json["hook"]["args"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         stages.filter_map(Value::as_str).any(|s| s == stage) && args.ends_with(&["hook", argument])
     });
     let Some((file, json)) = ours else {
         return Registration::bad(
-            format!("no file in {} calls `hook {argument}` at {stage}", dir.display()),
+            format!(
+                "no file in {} calls `hook {argument}` at {stage}",
+                dir.display()
+            ),
             format!("install config/50-oci-netkit-{argument}.json there"),
         );
     };
@@ -95,11 +116,16 @@ fn of_stage(
         .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
     if !runnable {
         return Registration::bad(
-            format!("{} names {binary}, which cannot be run: podman skips it silently", file.display()),
+            format!(
+                "{} names {binary}, which cannot be run: podman skips it silently",
+                file.display()
+            ),
             format!("install the binary as {binary}"),
         );
     }
-    if !json["when"]["annotations"].as_object().is_some_and(|a| a.keys().any(|k| k == r"^io\.oci-netkit\."))
+    if !json["when"]["annotations"]
+        .as_object()
+        .is_some_and(|a| a.keys().any(|k| k == r"^io\.oci-netkit\."))
     {
         return Registration::bad(
             format!("{} does not fire for every io.oci-netkit. annotation", file.display()),
@@ -116,7 +142,10 @@ fn of_containers_conf(root: &Path) -> Option<Registration> {
     let conf: toml::Table = fs::read_to_string(&path).ok()?.parse().ok()?;
     let dirs = conf.get("engine")?.get("hooks_dir")?.as_array()?;
     let ours = format!("/{HOOKS_DIR}");
-    let there = dirs.iter().filter_map(toml::Value::as_str).any(|d| d.trim_end_matches('/') == ours);
+    let there = dirs
+        .iter()
+        .filter_map(toml::Value::as_str)
+        .any(|d| d.trim_end_matches('/') == ours);
     (!there).then(|| {
         Registration::bad(
             format!("hooks_dir in {} leaves {ours} out", path.display()),

@@ -23,7 +23,10 @@ impl Io<'_> {
     pub fn read_input(&mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let limit = STDIN_LIMIT_BYTES as u64 + 1;
-        self.stdin.take(limit).read_to_end(&mut bytes).context("read standard input")?;
+        self.stdin
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .context("read standard input")?;
         if bytes.len() <= STDIN_LIMIT_BYTES {
             return Ok(bytes);
         }
@@ -40,7 +43,11 @@ impl Io<'_> {
     /// # Errors
     /// [`Kind::Kernel`] if writing fails; a closed pipe is success, the reader has seen enough.
     pub fn print(&mut self, text: &str) -> Result<()> {
-        match self.stdout.write_all(text.as_bytes()).and_then(|()| self.stdout.flush()) {
+        match self
+            .stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| self.stdout.flush())
+        {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
             other => other.context("write standard output"),
         }

@@ -34,13 +34,22 @@ impl Log for Tee {
 /// without one warnings and errors go to standard error. The journal gets information as well.
 pub fn start(filter: Option<&str>) {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Warn).format_timestamp(None).format_target(false);
+    builder
+        .filter_level(LevelFilter::Warn)
+        .format_timestamp(None)
+        .format_target(false);
     if let Some(text) = filter {
         builder.parse_filters(text);
     }
     let stderr = builder.build();
-    let journal = JournalLog::new().ok().map(|j| j.with_syslog_identifier("oci-netkit".into()));
-    let level = if journal.is_some() { LevelFilter::Info.max(stderr.filter()) } else { stderr.filter() };
+    let journal = JournalLog::new()
+        .ok()
+        .map(|j| j.with_syslog_identifier("oci-netkit".into()));
+    let level = if journal.is_some() {
+        LevelFilter::Info.max(stderr.filter())
+    } else {
+        stderr.filter()
+    };
     if log::set_boxed_logger(Box::new(Tee { stderr, journal })).is_ok() {
         log::set_max_level(level);
     }

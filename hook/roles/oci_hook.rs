@@ -96,17 +96,32 @@ fn build(
     netns: Netns,
     deadline: &Deadline,
 ) -> Result<()> {
-    let record = apply::create(&environment.paths, &plan.record, &plan.steps, netns, deadline)?;
+    let record = apply::create(
+        &environment.paths,
+        &plan.record,
+        &plan.steps,
+        netns,
+        deadline,
+    )?;
     let addresses: Vec<String> = record.addresses.iter().map(ToString::to_string).collect();
-    log::info!("{} has {} on {}", record.name, addresses.join(" "), record.primary);
+    log::info!(
+        "{} has {} on {}",
+        record.name,
+        addresses.join(" "),
+        record.primary
+    );
     Ok(())
 }
 
 /// Adds the container to the endpoint that its namespace has.
 fn enter(store: &Store, lock: &LedgerLock, join: Join) -> Result<()> {
     let found = store.view().find(join.cookie)?;
-    let Some(mut record) = found else { return Ok(()) };
-    record.members.retain(|m| m.container_id != join.member.container_id);
+    let Some(mut record) = found else {
+        return Ok(());
+    };
+    record
+        .members
+        .retain(|m| m.container_id != join.member.container_id);
     record.members.push(join.member);
     store.update(lock, &record)
 }

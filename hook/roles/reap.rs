@@ -41,12 +41,16 @@ pub fn after(
     deadline: &Deadline,
 ) -> ErrorList {
     let mut reaped = Reaped::default();
-    let Some(_turn) = reaped.errors.keep(Lock::acquire(&turn(environment), deadline)) else {
+    let Some(_turn) = reaped
+        .errors
+        .keep(Lock::acquire(&turn(environment), deadline))
+    else {
         return reaped.errors;
     };
-    let found = store.view().contents().map(|contents| {
-        teardown::poststop(container, &contents.records, boot_id, &is_dead)
-    });
+    let found = store
+        .view()
+        .contents()
+        .map(|contents| teardown::poststop(container, &contents.records, boot_id, &is_dead));
     if let Some(teardown) = reaped.errors.keep(found) {
         carry_out(&teardown, environment, store, deadline, &mut reaped);
     }
@@ -101,7 +105,10 @@ fn everything(
     match apply::recover(&environment.paths, boot_id) {
         Ok(recovered) => {
             reaped.half_built = recovered.endpoints.into_iter().map(|r| r.name).collect();
-            recovered.errors.iter().for_each(|e| reaped.errors.push(e.clone()));
+            recovered
+                .errors
+                .iter()
+                .for_each(|e| reaped.errors.push(e.clone()));
         }
         Err(e) => reaped.errors.push(e),
     }
@@ -158,7 +165,9 @@ fn carry_out(
         errors.iter().for_each(|e| reaped.errors.push(e.clone()));
     }
     for (boot_id, cookie) in &teardown.forget {
-        let gone = store.lock_ledger(deadline).and_then(|lock| store.remove(&lock, *cookie, boot_id));
+        let gone = store
+            .lock_ledger(deadline)
+            .and_then(|lock| store.remove(&lock, *cookie, boot_id));
         reaped.forgotten += usize::from(reaped.errors.keep(gone).is_some());
     }
     for cookie in &teardown.unpin {
@@ -170,15 +179,23 @@ fn carry_out(
 /// Strikes a member from the record.
 fn leave(store: &Store, cookie: NetnsCookie, member: &Member, deadline: &Deadline) -> Result<()> {
     let lock = store.lock_ledger(deadline)?;
-    let Some(mut record) = store.view().find(cookie)? else { return Ok(()) };
+    let Some(mut record) = store.view().find(cookie)? else {
+        return Ok(());
+    };
     record.members.retain(|m| m != member);
     store.update(&lock, &record)
 }
 
 /// Closes an endpoint to newcomers before it is taken down; `None` if one came meanwhile.
-fn close(store: &Store, cookie: NetnsCookie, deadline: &Deadline) -> Result<Option<EndpointRecord>> {
+fn close(
+    store: &Store,
+    cookie: NetnsCookie,
+    deadline: &Deadline,
+) -> Result<Option<EndpointRecord>> {
     let lock = store.lock_ledger(deadline)?;
-    let Some(mut record) = store.view().find(cookie)? else { return Ok(None) };
+    let Some(mut record) = store.view().find(cookie)? else {
+        return Ok(None);
+    };
     if !record.members.iter().all(is_dead) {
         return Ok(None);
     }

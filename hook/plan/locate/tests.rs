@@ -19,7 +19,10 @@ fn host() -> HostFacts {
         privileges: Ability::Yes,
         ipv6: true,
         links: Vec::new(),
-        addresses: vec![HostAddress { ifindex: UPLINK, net: "192.0.2.2/24".parse().unwrap() }],
+        addresses: vec![HostAddress {
+            ifindex: UPLINK,
+            net: "192.0.2.2/24".parse().unwrap(),
+        }],
         routes: vec![
             route("0.0.0.0/0", UPLINK),
             route("192.0.2.0/24", UPLINK),
@@ -50,13 +53,23 @@ fn each_place_has_its_question() {
         ("::ffff:203.0.113.10", Place::Martian),
         ("2001:db8::1", Place::Unroutable),
     ] {
-        let found = locate(addr.parse().unwrap(), &host(), &Ledger::default(), &[UPLINK]);
+        let found = locate(
+            addr.parse().unwrap(),
+            &host(),
+            &Ledger::default(),
+            &[UPLINK],
+        );
         assert_eq!(found, place, "{addr}");
     }
 }
 
 #[test]
 fn a_network_behind_something_that_is_no_uplink_is_not_outside() {
-    let found = locate("203.0.113.10".parse().unwrap(), &host(), &Ledger::default(), &[]);
+    let found = locate(
+        "203.0.113.10".parse().unwrap(),
+        &host(),
+        &Ledger::default(),
+        &[],
+    );
     assert_eq!(found, Place::At(Scope::Network));
 }

@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// netkit networking for OCI containers: host speed, closed by default.
 #[derive(Debug, Parser)]
-#[command(name = "oci-netkit", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "oci-netkit",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     /// Config file instead of /etc/oci-netkit/config.toml.
     #[arg(long, global = true, value_name = "FILE")]

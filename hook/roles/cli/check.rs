@@ -56,8 +56,11 @@ pub(super) fn run(
     let question = Question::parse(target)?;
     let host = probe::host_facts(&environment.paths)?;
     let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
-    let uplinks: Vec<u32> =
-        inspect::datapath(&environment.paths)?.uplinks.iter().map(|u| u.ifindex).collect();
+    let uplinks: Vec<u32> = inspect::datapath(&environment.paths)?
+        .uplinks
+        .iter()
+        .map(|u| u.ifindex)
+        .collect();
     let answer = match locate::locate(question.remote, &host, &ledger, &uplinks) {
         Place::Martian => Answer::refused(None, 13),
         Place::Unroutable => Answer::refused(None, 26),
@@ -106,23 +109,43 @@ impl Question {
                 return Err(bad("is not about one protocol"));
             }
         };
-        let has_port =
-            [number::TCP, number::UDP, number::SCTP, number::ICMP, number::ICMPV6].contains(&proto);
+        let has_port = [
+            number::TCP,
+            number::UDP,
+            number::SCTP,
+            number::ICMP,
+            number::ICMPV6,
+        ]
+        .contains(&proto);
         let port = match rule.ports {
             Some(ports) if ports.first == ports.last => ports.first,
             None if !has_port => 0,
             _ => return Err(bad("is not about one port or type")),
         };
-        Ok(Self { remote: net.addr(), proto, port })
+        Ok(Self {
+            remote: net.addr(),
+            proto,
+            port,
+        })
     }
 
     fn packet(&self, scope: Scope) -> Packet {
-        Packet { remote: self.remote, proto: self.proto, port: self.port, scope }
+        Packet {
+            remote: self.remote,
+            proto: self.proto,
+            port: self.port,
+            scope,
+        }
     }
 }
 
 impl Answer {
-    fn of(verdict: Verdict, packet: &Packet, record: &EndpointRecord, direction: Direction) -> Self {
+    fn of(
+        verdict: Verdict,
+        packet: &Packet,
+        record: &EndpointRecord,
+        direction: Direction,
+    ) -> Self {
         let rules = match direction {
             Direction::Egress => &record.egress,
             Direction::Ingress => &record.ingress,
@@ -161,7 +184,13 @@ impl Answer {
 
 /// Mirrors `nk_policy_default()`, bpf/policy.h.
 fn default_reason(packet: &Packet) -> u32 {
-    let known = [number::TCP, number::UDP, number::SCTP, number::ICMP, number::ICMPV6];
+    let known = [
+        number::TCP,
+        number::UDP,
+        number::SCTP,
+        number::ICMP,
+        number::ICMPV6,
+    ];
     match packet.scope {
         Scope::Outside if known.contains(&packet.proto) => 17,
         Scope::Outside => 24,

@@ -21,7 +21,9 @@ pub(super) fn run(
             if environment.config.exists() {
                 io.print(&format!("{place}: no fault\n"))
             } else {
-                io.print(&format!("{place} does not exist; the built-in defaults are in effect\n"))
+                io.print(&format!(
+                    "{place} does not exist; the built-in defaults are in effect\n"
+                ))
             }
         }
     }

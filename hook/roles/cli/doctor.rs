@@ -29,11 +29,21 @@ pub(super) struct Finding {
 
 impl Finding {
     fn good(check: &'static str, detail: impl Into<String>) -> Self {
-        Self { check, ok: true, detail: detail.into(), fix: None }
+        Self {
+            check,
+            ok: true,
+            detail: detail.into(),
+            fix: None,
+        }
     }
 
     fn bad(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { check, ok: false, detail: detail.into(), fix: Some(fix.into()) }
+        Self {
+            check,
+            ok: false,
+            detail: detail.into(),
+            fix: Some(fix.into()),
+        }
     }
 
     fn of(check: &'static str, ability: &Ability, good: &str, fix: &str) -> Self {
@@ -48,7 +58,11 @@ impl Finding {
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<bool> {
     let mut findings = match probe::host_facts(&environment.paths) {
         Ok(facts) => of_host(&facts, environment),
-        Err(e) => vec![Finding::bad("host", e.to_string(), "run as root on Linux 6.12 or newer")],
+        Err(e) => vec![Finding::bad(
+            "host",
+            e.to_string(),
+            "run as root on Linux 6.12 or newer",
+        )],
     };
     findings.push(of_config(environment));
     findings.extend(of_hooks(&hooks_dir::look(Path::new("/"))));
@@ -116,9 +130,10 @@ fn of_host(facts: &HostFacts, environment: &Environment) -> Vec<Finding> {
 fn of_config(environment: &Environment) -> Finding {
     let place = environment.config.display();
     match environment.load_config() {
-        Ok(_) if !environment.config.exists() => {
-            Finding::good("config", format!("{place} does not exist: built-in defaults"))
-        }
+        Ok(_) if !environment.config.exists() => Finding::good(
+            "config",
+            format!("{place} does not exist: built-in defaults"),
+        ),
         Ok(config) if config.pools.is_empty() => Finding::good(
             "config",
             format!("{place}: no pool, so address=auto is refused; see [[pool]]"),
@@ -141,7 +156,10 @@ fn of_hooks(registrations: &[Registration]) -> Vec<Finding> {
 fn podman_version() -> Option<(u32, u32)> {
     let output = Command::new("podman")
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .arg("--version")
         .stdin(Stdio::null())
         .output()
@@ -160,7 +178,8 @@ fn of_podman(version: Option<(u32, u32)>) -> Option<Finding> {
     Some(if (major, minor) < (4, 6) {
         Finding::bad(
             "podman",
-            detail + " copies annotations of an image into the container: an image can ask for a \
+            detail
+                + " copies annotations of an image into the container: an image can ask for a \
                       network by itself",
             "update podman to 4.6 or newer, or run only images you trust",
         )
@@ -172,16 +191,21 @@ fn of_podman(version: Option<(u32, u32)>) -> Option<Finding> {
 fn of_state(environment: &Environment) -> Finding {
     match View::new(&environment.paths).contents() {
         Err(e) => Finding::bad("state", e.to_string(), "run doctor as root"),
-        Ok(contents) if contents.faulty.is_empty() => {
-            Finding::good("state", format!("{} endpoints on record", contents.records.len()))
-        }
+        Ok(contents) if contents.faulty.is_empty() => Finding::good(
+            "state",
+            format!("{} endpoints on record", contents.records.len()),
+        ),
         Ok(contents) => {
             let names: Vec<String> = contents
                 .faulty
                 .iter()
                 .map(|f| format!("{} ({})", f.path.display(), f.reason))
                 .collect();
-            Finding::bad("state", names.join("; "), "remove these files, then run: oci-netkit gc")
+            Finding::bad(
+                "state",
+                names.join("; "),
+                "remove these files, then run: oci-netkit gc",
+            )
         }
     }
 }

@@ -75,7 +75,11 @@ pub(super) struct TrafficRow {
 
 impl From<Traffic> for TrafficRow {
     fn from(t: Traffic) -> Self {
-        Self { packets: t.packets, bytes: t.bytes, flows: t.flows }
+        Self {
+            packets: t.packets,
+            bytes: t.bytes,
+            flows: t.flows,
+        }
     }
 }
 
@@ -92,7 +96,10 @@ pub(super) type Drops = Both<BTreeMap<&'static str, u64>>;
 /// Traffic of both directions.
 pub(super) fn traffic(counters: &Counters) -> Both<TrafficRow> {
     let [egress, ingress] = counters.traffic;
-    Both { egress: egress.into(), ingress: ingress.into() }
+    Both {
+        egress: egress.into(),
+        ingress: ingress.into(),
+    }
 }
 
 /// Drops of both directions.
@@ -123,8 +130,14 @@ pub(super) fn find(environment: &Environment, wanted: &str) -> Result<EndpointVi
 
 fn choose<'a>(views: &'a [EndpointView], wanted: &str) -> Result<&'a EndpointView> {
     let names = |view: &EndpointView| {
-        let members = view.record.members.iter().map(|m| m.container_id.to_string());
-        members.chain([view.record.name.clone()]).collect::<Vec<_>>()
+        let members = view
+            .record
+            .members
+            .iter()
+            .map(|m| m.container_id.to_string());
+        members
+            .chain([view.record.name.clone()])
+            .collect::<Vec<_>>()
     };
     if let Some(exact) = views.iter().find(|v| names(v).iter().any(|n| n == wanted)) {
         return Ok(exact);
@@ -134,8 +147,11 @@ fn choose<'a>(views: &'a [EndpointView], wanted: &str) -> Result<&'a EndpointVie
         .filter(|v| !wanted.is_empty() && names(v).iter().any(|n| n.starts_with(wanted)));
     match (close.next(), close.next()) {
         (Some(one), None) => Ok(one),
-        (None, _) => Err(Error::new(Kind::BadInput, format!("no container {wanted:?} is attached"))
-            .with_hint("oci-netkit list shows those that are; oci-netkit errors those that failed")),
+        (None, _) => Err(Error::new(
+            Kind::BadInput,
+            format!("no container {wanted:?} is attached"),
+        )
+        .with_hint("oci-netkit list shows those that are; oci-netkit errors those that failed")),
         (Some(one), Some(other)) => Err(Error::new(
             Kind::BadInput,
             format!(

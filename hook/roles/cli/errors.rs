@@ -49,8 +49,13 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     // Not a table: the texts are sentences and may have several lines.
     let mut text = String::new();
     for row in &rows {
-        let id = row.container_id.map_or("-", |id| id.get(..12).unwrap_or(id));
-        text += &format!("{}  {}  {id}  exit {}\n", row.time, row.command, row.exit_code);
+        let id = row
+            .container_id
+            .map_or("-", |id| id.get(..12).unwrap_or(id));
+        text += &format!(
+            "{}  {}  {id}  exit {}\n",
+            row.time, row.command, row.exit_code
+        );
         for line in row.error.lines() {
             text += &format!("    {line}\n");
         }

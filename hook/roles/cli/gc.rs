@@ -30,8 +30,12 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let mut errors = crate::error::ErrorList::new();
     if environment.paths.state_dir.exists() {
         let store = Store::open(&environment.paths)?;
-        let reaped =
-            reap::all(environment, &store, &probe::boot_id()?, &Deadline::after(TIME))?;
+        let reaped = reap::all(
+            environment,
+            &store,
+            &probe::boot_id()?,
+            &Deadline::after(TIME),
+        )?;
         answer = Answer {
             endpoints: reaped.endpoints,
             containers: reaped.members,
@@ -64,7 +68,14 @@ fn text(answer: &Answer) -> String {
         out += &format!("removed {} records of an earlier boot\n", answer.forgotten);
     }
     if answer.unpinned > 0 {
-        out += &format!("removed the pins of {} unknown namespaces\n", answer.unpinned);
+        out += &format!(
+            "removed the pins of {} unknown namespaces\n",
+            answer.unpinned
+        );
     }
-    if out.is_empty() { "nothing to remove\n".into() } else { out }
+    if out.is_empty() {
+        "nothing to remove\n".into()
+    } else {
+        out
+    }
 }

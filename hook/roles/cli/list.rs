@@ -9,7 +9,10 @@ use crate::roles::render;
 
 /// Prints a line per endpoint.
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<()> {
-    let rows: Vec<Summary> = endpoint::all(environment)?.iter().map(Summary::from).collect();
+    let rows: Vec<Summary> = endpoint::all(environment)?
+        .iter()
+        .map(Summary::from)
+        .collect();
     if output.json {
         return io.print(&render::json(&rows)?);
     }

@@ -43,7 +43,13 @@ pub fn environment(cli: &Cli) -> Environment {
 /// # Errors
 /// Whatever failed; the caller prints it and exits with its code.
 pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Result<ExitCode> {
-    let answer = |yes: bool| if yes { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let answer = |yes: bool| {
+        if yes {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    };
     match command {
         Command::Hook { .. } => {
             return Err(Error::new(Kind::Internal, "the hook is not a command"));
@@ -52,7 +58,12 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Resu
         Command::List(output) => list::run(io, environment, output)?,
         Command::Show { id, output } => show::run(io, environment, &id, output)?,
         Command::Errors(output) => errors::run(io, environment, output)?,
-        Command::Check { id, direction, target, output } => {
+        Command::Check {
+            id,
+            direction,
+            target,
+            output,
+        } => {
             return check::run(io, environment, &id, direction.into(), &target, output).map(answer);
         }
         Command::Stats(output) => stats::run(io, environment, output)?,

@@ -26,12 +26,18 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let request = oci_state::parse(&io.read_input()?, Stage::Create)?;
     let config = environment.load_config()?;
     let host = probe::host_facts(&environment.paths)?;
-    let (_netns, namespace) = probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
+    let (_netns, namespace) =
+        probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
     let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
     let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
         Decision::Create(plan) => Answer {
             decision: "create",
-            addresses: plan.record.addresses.iter().map(ToString::to_string).collect(),
+            addresses: plan
+                .record
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             steps: plan.steps.iter().map(plan::step::Step::describe).collect(),
             warnings: plan.warnings,
         },

@@ -41,7 +41,12 @@ pub(super) fn run(
         mtu_bytes: view.record.mtu_bytes,
         egress: view.record.egress.clone(),
         ingress: view.record.ingress.clone(),
-        resolvers: view.record.resolvers.iter().map(ToString::to_string).collect(),
+        resolvers: view
+            .record
+            .resolvers
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         netns_cookie: view.record.cookie.to_string(),
         generation: view.record.generation.clone(),
         epoch: view.policy.epoch,
@@ -49,7 +54,11 @@ pub(super) fn run(
         traffic: endpoint::traffic(&counters),
         drops: endpoint::drops(&counters),
     };
-    io.print(&if output.json { render::json(&answer)? } else { text(&answer) })
+    io.print(&if output.json {
+        render::json(&answer)?
+    } else {
+        text(&answer)
+    })
 }
 
 fn text(answer: &Answer) -> String {
@@ -63,17 +72,39 @@ fn text(answer: &Answer) -> String {
     line("name", summary.name.clone());
     for container in &summary.containers {
         let state = if container.alive { "running" } else { "ended" };
-        line("container", format!("{} (pid {}, {state})", container.id, container.pid));
+        line(
+            "container",
+            format!("{} (pid {}, {state})", container.id, container.pid),
+        );
     }
     line("addresses", summary.addresses.join(" "));
-    line("device", format!("{} inside, {} on the host", summary.interface, summary.primary));
+    line(
+        "device",
+        format!(
+            "{} inside, {} on the host",
+            summary.interface, summary.primary
+        ),
+    );
     line("mtu", format!("{} bytes", answer.mtu_bytes));
     line("resolvers", answer.resolvers.join(" "));
-    line("programs", format!("{} ({})", answer.attached.join(", "), answer.generation));
+    line(
+        "programs",
+        format!("{} ({})", answer.attached.join(", "), answer.generation),
+    );
     line("since", summary.created.clone());
     for (direction, rules, traffic, drops) in [
-        ("egress", &answer.egress, &answer.traffic.egress, &answer.drops.egress),
-        ("ingress", &answer.ingress, &answer.traffic.ingress, &answer.drops.ingress),
+        (
+            "egress",
+            &answer.egress,
+            &answer.traffic.egress,
+            &answer.drops.egress,
+        ),
+        (
+            "ingress",
+            &answer.ingress,
+            &answer.traffic.ingress,
+            &answer.drops.ingress,
+        ),
     ] {
         out += &format!("\n{direction}\n");
         if rules.is_empty() {
@@ -90,7 +121,10 @@ fn text(answer: &Answer) -> String {
         );
         for reason in DROP_REASONS {
             if let Some(count) = drops.get(reason.name) {
-                out += &format!("  {count} dropped as {}: {}\n", reason.name, reason.sentence);
+                out += &format!(
+                    "  {count} dropped as {}: {}\n",
+                    reason.name, reason.sentence
+                );
             }
         }
     }

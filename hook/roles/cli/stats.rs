@@ -40,7 +40,10 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
         });
     }
     let unattributed = endpoint::drops(&inspect::counters(&environment.paths, None)?);
-    let answer = Answer { endpoints, unattributed };
+    let answer = Answer {
+        endpoints,
+        unattributed,
+    };
     if output.json {
         return io.print(&render::json(&answer)?);
     }
@@ -48,7 +51,12 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let rows = answer.endpoints.iter().flat_map(|row| {
         [
             line(&row.name, "egress", &row.traffic.egress, &row.drops.egress),
-            line(&row.name, "ingress", &row.traffic.ingress, &row.drops.ingress),
+            line(
+                &row.name,
+                "ingress",
+                &row.traffic.ingress,
+                &row.drops.ingress,
+            ),
         ]
     });
     io.print(&render::table(&header, rows))

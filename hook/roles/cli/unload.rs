@@ -21,7 +21,9 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, force: bool) -> Re
     let mut cut_off = 0;
     if environment.paths.state_dir.exists() {
         let store = Store::open(&environment.paths)?;
-        reap::all(environment, &store, &probe::boot_id()?, &deadline)?.errors.into_result(())?;
+        reap::all(environment, &store, &probe::boot_id()?, &deadline)?
+            .errors
+            .into_result(())?;
         let views = endpoint::all(environment)?;
         cut_off = views.len();
         if cut_off > 0 && !force {

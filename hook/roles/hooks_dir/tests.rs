@@ -9,8 +9,13 @@ impl Root {
         let root = Self(dir);
         for argument in ["create", "poststop"] {
             let file = format!("50-oci-netkit-{argument}.json");
-            let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(&file);
-            root.write(&format!("{HOOKS_DIR}/{file}"), &fs::read_to_string(source).unwrap());
+            let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("config")
+                .join(&file);
+            root.write(
+                &format!("{HOOKS_DIR}/{file}"),
+                &fs::read_to_string(source).unwrap(),
+            );
         }
         root.write("usr/libexec/oci/hooks.d/oci-netkit", "");
         let binary = root.0.join("usr/libexec/oci/hooks.d/oci-netkit");
@@ -68,7 +73,10 @@ fn somebody_s_malformed_file_is_a_fault() {
 #[test]
 fn a_hooks_dir_that_leaves_ours_out_is_a_fault() {
     let root = Root::new("conf");
-    root.write("etc/containers/containers.conf", "[engine]\nhooks_dir = [\"/etc/hooks\"]\n");
+    root.write(
+        "etc/containers/containers.conf",
+        "[engine]\nhooks_dir = [\"/etc/hooks\"]\n",
+    );
     assert!(root.faults()[0].contains("leaves /usr/share/containers/oci/hooks.d out"));
 }
 
@@ -76,7 +84,9 @@ fn a_hooks_dir_that_leaves_ours_out_is_a_fault() {
 fn a_regex_on_one_key_misses_typos_and_is_a_fault() {
     let root = Root::new("regex");
     let path = root.0.join(HOOKS_DIR).join("50-oci-netkit-create.json");
-    let text = fs::read_to_string(&path).unwrap().replace(r"^io\\.oci-netkit\\.", "^io.oci-netkit.address$");
+    let text = fs::read_to_string(&path)
+        .unwrap()
+        .replace(r"^io\\.oci-netkit\\.", "^io.oci-netkit.address$");
     fs::write(&path, text).unwrap();
     assert!(root.faults()[0].contains("every io.oci-netkit. annotation"));
 }

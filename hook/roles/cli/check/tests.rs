@@ -33,7 +33,12 @@ fn what_is_not_one_question_is_refused_with_an_example() {
 #[test]
 fn default_reasons_have_names() {
     for scope in Scope::ALL {
-        let packet = Packet { remote: "203.0.113.10".parse().unwrap(), proto: 47, port: 0, scope };
+        let packet = Packet {
+            remote: "203.0.113.10".parse().unwrap(),
+            proto: 47,
+            port: 0,
+            scope,
+        };
         assert!(reason(default_reason(&packet)).is_some(), "{scope}");
     }
 }

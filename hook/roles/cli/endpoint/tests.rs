@@ -5,8 +5,11 @@ use crate::types::name::IfName;
 use crate::types::record::{EndpointRecord, Member};
 
 fn view(id: u32, name: &str, container: &str) -> EndpointView {
-    let member =
-        Member { container_id: ContainerId::new(container).unwrap(), pid: 1, start_time: 1 };
+    let member = Member {
+        container_id: ContainerId::new(container).unwrap(),
+        pid: 1,
+        start_time: 1,
+    };
     EndpointView {
         record: EndpointRecord {
             version: 1,
@@ -55,7 +58,12 @@ fn an_exact_name_wins_over_a_longer_one() {
 #[test]
 fn an_ambiguous_or_unknown_id_is_an_error_that_helps() {
     let views = [view(0, "web", "aaa111"), view(1, "db", "aab222")];
-    assert!(choose(&views, "aa").unwrap_err().to_string().contains("web and db"));
+    assert!(
+        choose(&views, "aa")
+            .unwrap_err()
+            .to_string()
+            .contains("web and db")
+    );
     assert!(choose(&views, "").is_err());
     assert!(choose(&views, "zzz").unwrap_err().hint().is_some());
 }
