@@ -88,11 +88,13 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_p
 	reason = nk_route_resolve(skb, p, &r);
 	if (reason && !r.has_scope)
 		return reason;
-	if (r.scope != flow->scope || (!reason && r.via != flow->via))
+	if (r.scope != flow->scope)
 		return NK_NO_FLOW;
 	if (reason)
 		return reason;
-	if (opener == NK_INGRESS && r.ifindex != flow->ifindex) {
+	if (opener == NK_EGRESS && r.via != flow->via)
+		return NK_NO_FLOW;
+	if (opener == NK_INGRESS && (r.via != NK_VIA_UPLINK || r.ifindex != flow->ifindex)) {
 		r.hop.nh_family = 0;
 		return nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
 	}

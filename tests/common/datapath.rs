@@ -443,12 +443,11 @@ impl Datapath {
         mark: u32,
         gso_size: u32,
     ) -> Answer {
-        let mut context = types::__sk_buff {
-            ifindex,
-            mark,
-            gso_size,
-            ..Default::default()
-        };
+        // SAFETY: integers and null pointers. Not Default: the kernel refuses padding that is not 0.
+        let mut context: types::__sk_buff = unsafe { std::mem::zeroed() };
+        context.ifindex = ifindex;
+        context.mark = mark;
+        context.gso_size = gso_size;
         let mut out = vec![0u8; frame.len() + 256];
         let mut after = context;
         let progs = &self.skel.progs;
