@@ -2,6 +2,10 @@
 //! the container without a network. Topology: `common/guest.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+#![allow(
+    unreachable_pub,
+    reason = "what tests share is read beside them, not as an API"
+)]
 
 #[path = "common/guest.rs"]
 #[allow(dead_code, reason = "shared with other tests")]
