@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   this thread's netns                         Container's netns
-//!   up0 (dummy, 192.0.2.2/24)   onk7 ==== eth0  lo
+//!   up0 (veth, 192.0.2.2/24)   onk7 ==== eth0  lo
 //! ```
 
 use std::fs;
@@ -58,7 +58,7 @@ impl Host {
         )
         .unwrap();
         run("ip link set lo up");
-        run("ip link add up0 address 02:00:00:00:00:01 type dummy");
+        run("ip link add up0 address 02:00:00:00:00:01 type veth peer name up0-far");
         run("ip addr add 192.0.2.2/24 dev up0");
         run("ip link set up0 up");
         run("ip route add default via 192.0.2.1");
