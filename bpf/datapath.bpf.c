@@ -88,11 +88,13 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_p
 	reason = nk_route_resolve(skb, p, &r);
 	if (reason && !r.has_scope)
 		return reason;
-	if (r.scope != flow->scope || (!reason && r.via != flow->via))
+	if (r.scope != flow->scope)
 		return NK_NO_FLOW;
 	if (reason)
 		return reason;
-	if (opener == NK_INGRESS && r.ifindex != flow->ifindex) {
+	if (opener == NK_EGRESS && r.via != flow->via)
+		return NK_NO_FLOW;
+	if (opener == NK_INGRESS && (r.via != NK_VIA_UPLINK || r.ifindex != flow->ifindex)) {
 		r.hop.nh_family = 0;
 		return nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
 	}
@@ -160,7 +162,7 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 		if (reason)
 			return reason;
 	}
-	return nk_send_by_route(skb, p, &r, false);
+	return nk_send_by_route(skb, p, &r, nk_route_wants_probe(p, &r));
 }
 
 /*
@@ -403,7 +405,8 @@ static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
 			return 0;
 		nk_parse_map_v4((__u8 *)words, addr);
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16))
+		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16) ||
+		    nk_parse_is_mapped((__u8 *)words))
 			return 0;
 	} else {
 		return 0;

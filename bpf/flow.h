@@ -211,6 +211,7 @@ static __always_inline int nk_flow_open(struct nk_packet *p, enum nk_dir opener,
 	flow->key = p->key;
 	flow->epoch = nk_policy_epoch(p->word);
 	flow->seen = p->now;
+	flow->probed = p->now;
 	flow->state = NK_FLOW_OPENING;
 	if (!table || bpf_map_update_elem(table, &p->key, flow, BPF_ANY))
 		return -NK_DROP_FLOW_TABLE;

@@ -110,6 +110,14 @@ static __always_inline void nk_parse_map_v4(__u8 *to, __be32 addr)
 	words[3] = addr;
 }
 
+/* An IPv4 address as 16 bytes: in an IPv6 header nobody has one (RFC 4291, 2.5.5.2). */
+static __always_inline bool nk_parse_is_mapped(const __u8 *addr)
+{
+	const __u32 *words = (const __u32 *)addr;
+
+	return !words[0] && !words[1] && words[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline bool nk_parse_same_addr(const __u8 *a, const __u8 *b)
 {
 	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
@@ -239,6 +247,9 @@ static __always_inline int nk_parse_ipv6(struct __sk_buff *skb, struct nk_packet
 		return -NK_DROP_MALFORMED;
 	__builtin_memcpy(p->key.remote, dir == NK_EGRESS ? ip->daddr : ip->saddr, 16);
 	__builtin_memcpy(p->local, dir == NK_EGRESS ? ip->saddr : ip->daddr, 16);
+	/* Or an IPv6 packet would pass for one of the endpoint's IPv4 addresses. */
+	if (nk_parse_is_mapped(p->local))
+		return -NK_DROP_MARTIAN;
 	p->has_headers = 1;
 	p->is_v6 = 1;
 	p->key.protocol = ip->nexthdr;

@@ -11,7 +11,8 @@
 
 enum nk_route_refresh {
 	NK_ROUTE_REFRESH = NK_FLOW_SECONDS(1), /* ask again, in ticks */
-	NK_ROUTE_PROBE = NK_FLOW_SECONDS(5), /* send one by the kernel's neighbour code */
+	NK_ROUTE_PROBE = NK_FLOW_SECONDS(5), /* per flow: one by the kernel's neighbour code */
+	NK_ROUTE_PROBE_NEW = NK_FLOW_SECONDS(1), /* per uplink: a new flow likewise */
 };
 
 struct nk_route {
@@ -159,6 +160,26 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 		nk_route_keep_hop(r, &fib, uplink, answer == BPF_FIB_LKUP_RET_SUCCESS);
 	}
 	return 0;
+}
+
+/*
+ * The fib hands out the MAC of a neighbour that is stale or dead, and a plain
+ * redirect never tells the kernel that it is in use. Long flows probe for
+ * themselves; this is for short ones, such as one DNS query after the other.
+ */
+static __always_inline bool nk_route_wants_probe(const struct nk_packet *p,
+						 const struct nk_route *r)
+{
+	__u32 ifindex = r->ifindex;
+	struct nk_uplink *uplink;
+
+	if (r->via != NK_VIA_UPLINK || !r->hop.nh_family)
+		return false;
+	uplink = bpf_map_lookup_elem(&nk_uplinks, &ifindex);
+	if (!uplink || (__s32)(p->now - uplink->probed) <= (__s32)NK_ROUTE_PROBE_NEW)
+		return false;
+	uplink->probed = p->now;
+	return true;
 }
 
 /* Multicast leaves by one uplink; its MAC is computed (RFC 1112, RFC 2464). */
