@@ -8,6 +8,7 @@ use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{MapCore, PrintLevel};
@@ -73,10 +74,7 @@ pub fn has_maps(pins: &Pins) -> bool {
 /// [`Kind::Kernel`] when the verifier or bpffs refuse, [`Kind::Internal`] when maps with the same
 /// ABI number have another layout.
 pub fn load(pins: &Pins) -> Result<()> {
-    libbpf_rs::set_print(Some((PrintLevel::Debug, |level, text| match level {
-        PrintLevel::Warn => log::warn!("{}", text.trim_end()),
-        _ => log::debug!("{}", text.trim_end()),
-    })));
+    libbpf_rs::set_print(Some((PrintLevel::Debug, hear)));
     bpffs::ensure_dir(pins.base())?;
     sweep(pins)?;
     let mut storage = MaybeUninit::uninit();
@@ -87,11 +85,43 @@ pub fn load(pins: &Pins) -> Result<()> {
     if reused {
         reuse_maps(&mut open, pins)?;
     }
-    let skel = open.load().context("load programs")?;
+    heard().clear();
+    let skel = open
+        .load()
+        .context("load programs")
+        .map_err(|e| e.with_context(complaint()))?;
     if !reused {
         pin_maps(&skel, pins)?;
     }
     pin_programs(&skel, pins)
+}
+
+/// What libbpf and the verifier said last; kept because the error itself is a bare number.
+static HEARD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn heard() -> MutexGuard<'static, Vec<String>> {
+    HEARD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hear(level: PrintLevel, text: String) {
+    let text = text.trim_end();
+    if level == PrintLevel::Warn {
+        log::warn!("{text}");
+        heard().extend(text.lines().map(str::to_owned));
+    } else {
+        log::debug!("{text}");
+    }
+}
+
+/// The end of the verifier's log: what it did not like, in a line.
+fn complaint() -> String {
+    let heard = heard();
+    let end = heard
+        .iter()
+        .rposition(|l| l.starts_with("processed "))
+        .unwrap_or(heard.len());
+    let lines = heard[..end].iter().rev().take(3).rev();
+    lines.map(|l| l.trim()).collect::<Vec<_>>().join(" / ")
 }
 
 /// Removes what killed loaders left: directories that never got their name.

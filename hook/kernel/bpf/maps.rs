@@ -140,13 +140,24 @@ impl Maps {
             .context("write nk_counters")
     }
 
+    /// The settings in effect.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn settings(&self) -> Result<types::nk_settings> {
+        Ok(self
+            .settings
+            .lookup(&0)
+            .context("read nk_settings")?
+            .unwrap_or_default())
+    }
+
     /// Names the uplink for multicast; 0 for none.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn set_multicast_uplink(&self, ifindex: u32) -> Result<()> {
-        let found = self.settings.lookup(&0).context("read nk_settings")?;
-        let mut settings = found.unwrap_or_default();
+        let mut settings = self.settings()?;
         if settings.multicast_ifindex == ifindex {
             return Ok(());
         }
@@ -277,13 +288,21 @@ impl Maps {
             }
         };
         let keys = [2 * number, 2 * number + 1];
-        let (flows, rules) = thread::scope(|scope| {
-            let flows = scope.spawn(|| remove(&self.flows, &keys).context("clear nk_flows"));
-            let rules = remove(&self.rules, &keys).context("clear nk_rules");
-            (joined(flows.join()), rules)
+        // Outer maps take no batches of deletions; each waits, so they wait together.
+        let outer = [
+            ("clear nk_flows", &self.flows),
+            ("clear nk_rules", &self.rules),
+        ];
+        thread::scope(|scope| {
+            let deletions: Vec<_> = outer
+                .iter()
+                .flat_map(|(what, map)| keys.map(|key| (*what, *map, key)))
+                .map(|(what, map, key)| scope.spawn(move || remove(map, key).context(what)))
+                .collect();
+            for deletion in deletions {
+                note(joined(deletion.join()));
+            }
         });
-        note(flows);
-        note(rules);
         note(self.clear_endpoint(number));
         note(
             self.counters
@@ -451,15 +470,12 @@ fn encode_rule(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {
     )
 }
 
-/// Deletes elements of an outer map that are there.
-fn remove(outer: &Map<u32, u32>, keys: &[u32]) -> Answer<()> {
-    let mut there = Vec::new();
-    for key in keys {
-        if outer.lookup(key)?.is_some() {
-            there.push(*key);
-        }
+/// Deletes an element of an outer map, without waiting for a grace period if there is none.
+fn remove(outer: &Map<u32, u32>, key: u32) -> Answer<()> {
+    match outer.lookup(&key)? {
+        Some(_) => outer.delete(&key).map(drop),
+        None => Ok(()),
     }
-    outer.delete_many(&there)
 }
 
 /// The index, if it is one: the maps are as long as it is allowed to be.

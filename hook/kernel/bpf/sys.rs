@@ -182,29 +182,6 @@ impl<K: Plain, V: Plain> Map<K, V> {
         }
     }
 
-    /// Removes elements that are there; one grace period for all. One that is gone meanwhile is
-    /// skipped.
-    pub(super) fn delete_many(&self, keys: &[K]) -> Answer<()> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        let mut count = u32::try_from(keys.len()).map_err(|_| Errno::E2BIG)?;
-        let opts = batch_opts();
-        // SAFETY: the array holds `count` elements of the map's key size and is only read.
-        let rc = unsafe {
-            raw::bpf_map_delete_batch(
-                self.raw(),
-                keys.as_ptr().cast::<c_void>(),
-                &raw mut count,
-                &raw const opts,
-            )
-        };
-        match answer(rc) {
-            Ok(_) => Ok(()),
-            Err(_) => keys.iter().try_for_each(|k| self.delete(k).map(drop)),
-        }
-    }
-
     /// The values of all CPUs.
     pub(super) fn lookup_cpus(&self, key: &K) -> Answer<Option<Vec<V>>> {
         let cpus = cpus()?;
