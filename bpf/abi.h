@@ -177,6 +177,7 @@ enum nk_flow_state {
 enum nk_flow_flags {
 	NK_FLOW_FIN_OUT = 1 << 0,
 	NK_FLOW_FIN_IN = 1 << 1,
+	NK_FLOW_MAC = 1 << 2, /* mac is known */
 };
 
 /*
@@ -216,7 +217,8 @@ struct nk_uplink {
 	__u8 mac[6];
 	__u8 pad[2];
 	__u32 mtu_bytes;
-	__u32 reserved[5];
+	__u32 probed; /* tick of the last new flow sent through the kernel's neighbour code */
+	__u32 reserved[4];
 };
 
 /* nk_settings[0]: what is the same for every generation on this host. */

@@ -13,6 +13,15 @@
 
 #include "abi.h"
 #include "maps.h"
+#include "compat.h"
+#include "parse.h"
+#include "quote.h"
+#include "offload.h"
+#include "count.h"
+#include "policy.h"
+#include "flow.h"
+#include "route.h"
+#include "send.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -35,26 +44,470 @@ const volatile struct nk_types {
 	struct nk_flow flow;
 } nk_types = {.limits = NK_ABI_VERSION};
 
+/* Neither a verdict nor a reason: no flow here, look further. */
+enum {
+	NK_NO_FLOW = 1,
+};
+
+static __always_inline void nk_note_route(struct nk_flow *flow, const struct nk_route *r,
+					  __u32 mtu_bytes, __u32 now)
+{
+	flow->ifindex = r->ifindex;
+	flow->mtu_bytes = r->mtu_bytes && r->mtu_bytes < mtu_bytes ? r->mtu_bytes : mtu_bytes;
+	flow->routed = now;
+	if (r->has_mac) {
+		__builtin_memcpy(flow->mac, r->mac, sizeof(flow->mac));
+		flow->flags |= NK_FLOW_MAC;
+	} else {
+		flow->flags &= ~NK_FLOW_MAC;
+	}
+}
+
+static __always_inline __u32 nk_endpoint_mtu(__u32 endpoint_id)
+{
+	struct nk_endpoint *endpoint = bpf_map_lookup_elem(&nk_endpoints, &endpoint_id);
+
+	return endpoint ? endpoint->mtu_bytes : 0;
+}
+
+/*
+ * Asks the host's routing again for a live flow. What the container opened
+ * follows the routes, and is judged anew where they now lead elsewhere. What
+ * came in by an uplink answers by that uplink, whatever the routes say: the
+ * other side's path may not have the other uplink's address.
+ */
+static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_packet *p,
+					struct nk_flow *flow, struct nk_flow *slot, __u32 opener)
+{
+	bool by_neighbour = p->now - flow->probed > NK_ROUTE_PROBE;
+	struct nk_route r = {};
+	int reason;
+
+	if (!slot)
+		return NK_NO_FLOW; /* never: the verifier cannot know */
+	reason = nk_route_resolve(skb, p, &r);
+	if (reason && !r.has_scope)
+		return reason;
+	if (r.scope != flow->scope || (!reason && r.via != flow->via))
+		return NK_NO_FLOW;
+	if (reason)
+		return reason;
+	if (opener == NK_INGRESS && r.ifindex != flow->ifindex) {
+		r.hop.nh_family = 0;
+		return nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
+	}
+	nk_note_route(slot, &r, nk_endpoint_mtu(p->endpoint_id), p->now);
+	if (by_neighbour)
+		slot->probed = p->now;
+	if (r.mtu_bytes && p->path_bytes > r.mtu_bytes)
+		return -NK_DROP_OVERSIZE;
+	return nk_send_by_route(skb, p, &r, by_neighbour);
+}
+
+/* The way of a live flow: the only code that most packets run after the lookup. */
+static __noinline int nk_egress_by_flow(struct __sk_buff *skb, const struct nk_packet *p,
+					__u32 opener)
+{
+	struct nk_flow *slot, flow;
+	int reason;
+
+	slot = nk_flow_find(p, NK_EGRESS, opener, &flow, &reason);
+	if (!slot)
+		return reason ?: NK_NO_FLOW;
+	if (p->path_bytes > flow.mtu_bytes)
+		return -NK_DROP_OVERSIZE;
+	if (flow.via == NK_VIA_UPLINK) {
+		if (p->now - flow.routed <= NK_ROUTE_REFRESH && flow.flags & NK_FLOW_MAC)
+			return nk_send_by_mac(skb, flow.ifindex, flow.mac);
+		return nk_egress_reroute(skb, p, &flow, slot, opener);
+	}
+	/* What came in by the host or an endpoint goes back there, routes or not. */
+	if (opener == NK_EGRESS && p->now - flow.routed > NK_ROUTE_REFRESH)
+		return nk_egress_reroute(skb, p, &flow, slot, opener);
+	if (flow.via == NK_VIA_ENDPOINT)
+		return nk_send_to_endpoint(skb, p);
+	return nk_send_to_host(skb, p);
+}
+
+/* No flow: where does it go, may it, and remember that it may. */
+static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet *p)
+{
+	__u32 mtu_bytes = nk_endpoint_mtu(p->endpoint_id), rule = 0;
+	struct nk_flow flow = {};
+	struct nk_route r = {};
+	int failed, reason;
+
+	if (p->path_bytes > mtu_bytes)
+		return -NK_DROP_OVERSIZE;
+	failed = nk_route_resolve(skb, p, &r);
+	if (failed && !r.has_scope)
+		return failed;
+	reason = nk_policy_judge(p, NK_EGRESS, r.scope, nk_policy_port(p, NK_EGRESS), &rule);
+	if (reason)
+		return reason;
+	if (failed)
+		return failed;
+	if (r.via == NK_VIA_UPLINK && !r.ifindex)
+		return -NK_DROP_NO_ROUTE; /* multicast, and no uplink for it */
+	if (r.mtu_bytes && p->path_bytes > r.mtu_bytes)
+		return -NK_DROP_OVERSIZE;
+	if (p->kind == NK_KIND_OPENS) {
+		flow.rule = rule;
+		flow.scope = r.scope;
+		flow.via = r.via;
+		nk_note_route(&flow, &r, mtu_bytes, p->now);
+		reason = nk_flow_open(p, NK_EGRESS, &flow);
+		if (reason)
+			return reason;
+	}
+	return nk_send_by_route(skb, p, &r, nk_route_wants_probe(p, &r));
+}
+
+/*
+ * What a container sends. A verdict, or -NK_DROP_*, in this order:
+ *   1. the endpoint has a policy
+ *   2. a live flow it opened, then one opened towards it; revoked ones drop
+ *   3. ICMP errors end here: they are about a live flow or nothing
+ *   4. size, route, deny rules, allow rules, the scope's default
+ */
+static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
+{
+	int verdict;
+
+	p->now = nk_flow_now();
+	p->word = nk_policy_load(p->endpoint_id);
+	if (!p->word)
+		return -NK_DROP_NO_POLICY;
+	if (p->kind == NK_KIND_ERROR) {
+		verdict = nk_quote(skb, p, NK_EGRESS);
+		if (verdict)
+			return verdict;
+	}
+	verdict = nk_egress_by_flow(skb, p, NK_EGRESS);
+	if (verdict == NK_NO_FLOW)
+		verdict = nk_egress_by_flow(skb, p, NK_INGRESS);
+	if (verdict != NK_NO_FLOW)
+		return verdict;
+	if (p->kind == NK_KIND_ERROR)
+		return -NK_DROP_ICMP_UNRELATED;
+	return nk_egress_by_rules(skb, p);
+}
+
+/*
+ * Before anybody's rules: is it a sound packet, and does it come from an address
+ * of this very device? Protects the host and everybody on the network.
+ */
+static __always_inline int nk_egress_admit(struct __sk_buff *skb, struct nk_packet *p)
+{
+	struct nk_addr *sender;
+	int reason;
+
+	reason = nk_parse(skb, p, NK_EGRESS, true);
+	if (reason)
+		return reason;
+	sender = bpf_map_lookup_elem(&nk_addrs, p->local);
+	if (!sender || sender->primary_ifindex != skb->ifindex)
+		return -NK_DROP_SPOOFED_SOURCE;
+	p->endpoint_id = sender->endpoint_id;
+	p->key.local_index = sender->local_index;
+	return nk_offload_check(skb, p);
+}
+
+/* Attached to the peer through the primary; the host's namespace. */
 SEC("netkit/peer")
 int nk_from_container(struct __sk_buff *skb)
 {
+	struct nk_packet p = {.endpoint_id = NK_NO_ENDPOINT};
+	__u32 ifindex = skb->ifindex, *id;
+	int verdict;
+
+	verdict = nk_egress_admit(skb, &p);
+	if (!verdict)
+		verdict = nk_egress(skb, &p);
+	if (verdict >= 0) {
+		nk_count_pass(p.endpoint_id, NK_EGRESS, skb->len, p.opened);
+		/* Anything else would pass: netkit_run(), drivers/net/netkit.c. */
+		return verdict == TC_ACT_REDIRECT || verdict == TC_ACT_OK ? verdict : TC_ACT_SHOT;
+	}
+	if (p.endpoint_id == NK_NO_ENDPOINT) {
+		id = bpf_map_lookup_elem(&nk_ifindexes, &ifindex);
+		if (id)
+			p.endpoint_id = *id;
+	}
+	nk_count_drop(p.endpoint_id, NK_EGRESS, verdict);
 	return TC_ACT_SHOT; /* fail closed */
 }
 
+static __noinline int nk_ingress_by_flow(const struct nk_packet *p, __u32 opener)
+{
+	struct nk_flow flow;
+	int reason;
+
+	if (nk_flow_find(p, NK_INGRESS, opener, &flow, &reason))
+		return 0;
+	return reason ?: NK_NO_FLOW;
+}
+
+/* 0, -NK_DROP_*, or NK_NO_FLOW for what must now be judged by the rules. */
+static __always_inline int nk_ingress_known(struct __sk_buff *skb, struct nk_packet *p)
+{
+	int reason;
+
+	p->now = nk_flow_now();
+	p->word = nk_policy_load(p->endpoint_id);
+	if (!p->word)
+		return -NK_DROP_NO_POLICY;
+	if (p->kind == NK_KIND_ERROR) {
+		reason = nk_quote(skb, p, NK_INGRESS);
+		if (reason)
+			return reason;
+	}
+	reason = nk_ingress_by_flow(p, NK_EGRESS);
+	if (reason == NK_NO_FLOW)
+		reason = nk_ingress_by_flow(p, NK_INGRESS);
+	if (reason != NK_NO_FLOW)
+		return reason;
+	if (p->kind == NK_KIND_ERROR)
+		return -NK_DROP_ICMP_UNRELATED;
+	/* An inbound flow starts at its beginning; outbound ones may be picked up. */
+	if (p->key.protocol == IPPROTO_TCP && !nk_parse_is_syn(p))
+		return -NK_DROP_NOT_SYN;
+	return NK_NO_FLOW;
+}
+
+/* ifindex: the uplink, 0 for the host's stack and other endpoints. */
+static __noinline int nk_ingress_by_rules(struct nk_packet *p, __u32 scope, __u32 ifindex)
+{
+	struct nk_flow flow = {};
+	__u32 rule = 0;
+	int reason;
+
+	reason = nk_policy_judge(p, NK_INGRESS, scope, nk_policy_port(p, NK_INGRESS), &rule);
+	if (reason || p->kind != NK_KIND_OPENS)
+		return reason;
+	flow.rule = rule;
+	flow.scope = scope;
+	flow.via = p->arrival;
+	flow.ifindex = ifindex;
+	flow.mtu_bytes = nk_endpoint_mtu(p->endpoint_id);
+	return nk_flow_open(p, NK_INGRESS, &flow); /* the first answer asks for the route */
+}
+
+/*
+ * Where a packet on the primary comes from: our own marks prove it, the rest is
+ * the host's stack. Protects the container from other endpoints that found a way
+ * around their own program.
+ */
+static __always_inline int nk_host_arrival(struct __sk_buff *skb, struct nk_packet *p, __u32 *scope)
+{
+	struct nk_settings *settings;
+	__u32 zero = 0;
+	int fixed;
+
+	settings = bpf_map_lookup_elem(&nk_settings, &zero);
+	p->arrival = NK_VIA_HOST;
+	/* 0 is no secret: settings that are not filled in prove nothing. */
+	if (settings && skb->mark && skb->mark == settings->mark_judged) {
+		p->arrival = NK_VIA_ENDPOINT;
+		*scope = NK_SCOPE_CONTAINERS;
+		skb->mark = 0;
+	} else if (bpf_map_lookup_elem(&nk_addrs, p->key.remote)) {
+		return -NK_DROP_UNJUDGED;
+	} else {
+		/* Forwarded packets have no socket; nor, rarely, the host's own: stricter. */
+		*scope = skb->sk ? NK_SCOPE_HOST : NK_SCOPE_NETWORK;
+	}
+	fixed = nk_route_static(p);
+	if (fixed < 0 || fixed == NK_SCOPE_MULTICAST + 1)
+		return -NK_DROP_MARTIAN; /* as a source */
+	if (fixed)
+		*scope = fixed - 1;
+	return 0;
+}
+
+static __always_inline int nk_host_judge(struct __sk_buff *skb, struct nk_packet *p)
+{
+	struct nk_settings *settings;
+	__u32 scope, zero = 0;
+	int reason;
+
+	settings = bpf_map_lookup_elem(&nk_settings, &zero);
+	if (settings && skb->mark && skb->mark == settings->mark_reply) {
+		skb->mark = 0;
+		return 0; /* our own answer to this container */
+	}
+	reason = nk_host_arrival(skb, p, &scope);
+	if (reason)
+		return reason;
+	reason = nk_ingress_known(skb, p);
+	if (reason != NK_NO_FLOW)
+		return reason;
+	return nk_ingress_by_rules(p, scope, 0);
+}
+
+/*
+ * Attached to the primary: what the host's stack and other endpoints send. It
+ * runs in the container's namespace, so: no fib, no redirect, no ifindex of the
+ * host, and its endpoint is found by address. The host's stack and GRO are
+ * trusted with lengths, trailers and offloads; parse.h says where.
+ */
 SEC("netkit/primary")
 int nk_to_container(struct __sk_buff *skb)
 {
-	return TC_ACT_SHOT; /* fail closed */
+	struct nk_packet p = {.endpoint_id = NK_NO_ENDPOINT};
+	struct nk_addr *receiver = 0;
+	int reason;
+
+	reason = nk_parse(skb, &p, NK_INGRESS, false);
+	if (p.has_headers)
+		receiver = bpf_map_lookup_elem(&nk_addrs, p.local);
+	if (receiver && receiver->peer_ifindex == skb->ifindex) {
+		p.endpoint_id = receiver->endpoint_id;
+		p.key.local_index = receiver->local_index;
+		if (!reason)
+			reason = nk_host_judge(skb, &p);
+	} else if (!reason) {
+		reason = -NK_DROP_NO_ENDPOINT; /* multicast of the host, or gone astray */
+	}
+	if (reason) {
+		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
+		return TC_ACT_SHOT; /* fail closed */
+	}
+	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, p.opened);
+	return TC_ACT_OK;
 }
 
+/* A field of the network header without pulling: most packets are the host's. */
+static __always_inline bool nk_wire_load(struct __sk_buff *skb, __u32 offset, __u32 *to,
+					 __u32 bytes)
+{
+	void *data = nk_data(skb);
+
+	if (data + offset + bytes <= nk_data_end(skb)) {
+		__builtin_memcpy(to, data + offset, bytes);
+		return true;
+	}
+	return !bpf_skb_load_bytes(skb, offset, to, bytes);
+}
+
+/* Whose packet, or NULL: not ours to touch. Protects the host's own traffic. */
+static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
+{
+	__u32 words[4];
+	__be32 addr;
+
+	if (skb->vlan_present || skb->pkt_type != PACKET_HOST)
+		return 0; /* another VLAN's, or promiscuous: not addressed to this host */
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (!nk_wire_load(skb, ETH_HLEN + 16, &addr, 4))
+			return 0;
+		nk_parse_map_v4((__u8 *)words, addr);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16) ||
+		    nk_parse_is_mapped((__u8 *)words))
+			return 0;
+	} else {
+		return 0;
+	}
+	return bpf_map_lookup_elem(&nk_addrs, words);
+}
+
+/*
+ * A new flow from the wire: its source must be where the host would route the
+ * answer, out of an uplink. Asked with the primary as the incoming device, since
+ * forwarding is usually off on uplinks, and the answer comes in by the primary.
+ */
+static __always_inline int nk_wire_scope(struct __sk_buff *skb, struct nk_packet *p,
+					 __u32 primary_ifindex, __u32 *scope)
+{
+	int fixed = nk_route_static(p), reason;
+	struct nk_route r = {};
+
+	if (fixed) {
+		*scope = fixed - 1; /* martians are gone */
+		return 0;
+	}
+	p->path_bytes = 0; /* the answer's size is its own matter */
+	reason = nk_route_by_fib(skb, p, primary_ifindex, &r);
+	if (reason)
+		return reason;
+	if (r.scope != NK_SCOPE_OUTSIDE)
+		return -NK_DROP_SPOOFED_SOURCE; /* the host's own, or of another interface */
+	*scope = r.scope;
+	return 0;
+}
+
+/*
+ * 0 or -NK_DROP_*, in this order: sound, source not an endpoint's or martian,
+ * flows, TCP starts with SYN, source fits the routes, rules. The IPv4 header
+ * checksum is left to the container's stack, which verifies it (ip_rcv_core()).
+ */
+static __always_inline int nk_wire_judge(struct __sk_buff *skb, struct nk_packet *p,
+					 __u32 primary_ifindex)
+{
+	int reason, fixed;
+	__u32 scope;
+
+	reason = nk_parse(skb, p, NK_INGRESS, false);
+	if (reason)
+		return reason;
+	if (bpf_map_lookup_elem(&nk_addrs, p->key.remote))
+		return -NK_DROP_SPOOFED_SOURCE; /* endpoints never speak from the wire */
+	fixed = nk_route_static(p);
+	if (fixed < 0 || fixed == NK_SCOPE_MULTICAST + 1)
+		return -NK_DROP_MARTIAN;
+	reason = nk_ingress_known(skb, p);
+	if (reason != NK_NO_FLOW)
+		return reason;
+	reason = nk_wire_scope(skb, p, primary_ifindex, &scope);
+	if (reason)
+		return reason;
+	return nk_ingress_by_rules(p, scope, skb->ifindex);
+}
+
+/*
+ * Attached to each uplink's tcx ingress. Everything that is not for an endpoint
+ * goes on untouched: fail open for the host, fail closed for endpoints.
+ */
 SEC("tcx/ingress")
 int nk_from_wire(struct __sk_buff *skb)
 {
-	return TCX_NEXT; /* fail open: the host's own traffic comes through here */
+	struct nk_addr *receiver = nk_wire_receiver(skb);
+	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
+	__u32 primary_ifindex;
+	int reason;
+
+	if (!receiver)
+		return TCX_NEXT;
+	p.endpoint_id = receiver->endpoint_id;
+	p.key.local_index = receiver->local_index;
+	primary_ifindex = receiver->primary_ifindex;
+	reason = nk_wire_judge(skb, &p, primary_ifindex);
+	if (reason) {
+		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
+		return TCX_DROP;
+	}
+	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, p.opened);
+	return bpf_redirect_peer(primary_ifindex, 0);
 }
 
+/*
+ * Attached to the primary's tcx ingress, only where the container may manage its
+ * network: such a container can put packets there without passing its own
+ * program, but cannot know the mark. Protects the host.
+ */
 SEC("tcx/ingress")
 int nk_guard(struct __sk_buff *skb)
 {
-	return TCX_DROP; /* fail closed: attached only where the container is not trusted */
+	__u32 zero = 0, ifindex = skb->ifindex, none = NK_NO_ENDPOINT, *id;
+	struct nk_settings *settings;
+
+	settings = bpf_map_lookup_elem(&nk_settings, &zero);
+	if (settings && skb->mark && skb->mark == settings->mark_judged) {
+		skb->mark = 0;
+		return TCX_NEXT;
+	}
+	id = bpf_map_lookup_elem(&nk_ifindexes, &ifindex);
+	nk_count_drop(id ? *id : none, NK_EGRESS, -NK_DROP_UNJUDGED);
+	return TCX_DROP; /* fail closed */
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Every map, all pinned and filled by user space, which also creates the inner
- * maps. Programs write only nk_flows' inner maps and nk_counters' elements.
+ * maps. Programs write only nk_flows' inner maps, nk_counters' elements and
+ * nk_uplinks' probed.
  * Pinning is not left to libbpf, since the directory depends on the host's
  * bpffs, and inner maps have no name of their own.
  *

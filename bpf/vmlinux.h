@@ -60,7 +60,7 @@ enum {
 };
 
 enum {
-	BPF_SKB_TSTAMP_UNSPEC = 0, /* SKB_CLOCK_REALTIME: the kernel may overwrite it */
+	BPF_MTU_CHK_SEGS = 1 << 0,
 };
 
 enum tc_action {
@@ -280,9 +280,8 @@ enum {
 	SKB_GSO_TCP_ECN = 1 << 2,
 	SKB_GSO_TCP_FIXEDID_OLD = 1 << 3, /* before 6.18; unused since */
 	SKB_GSO_TCPV6 = 1 << 4,
-	SKB_GSO_PARTIAL = 1 << 12,
+	SKB_GSO_SCTP = 1 << 14,
 	SKB_GSO_UDP_L4 = 1 << 17,
-	SKB_GSO_FRAGLIST = 1 << 18,
 	SKB_GSO_TCP_ACCECN = 1 << 19, /* since 6.15; unused before */
 	SKB_GSO_TCP_FIXEDID = 1 << 30, /* since 6.18; unused before */
 };

@@ -5,10 +5,10 @@
 //!   container ── veth, nobody judges ── host ── wire
 //! ```
 
-mod common;
+mod rig;
 
 mod guest {
-    use crate::common::{attacks, container, frames, host, wire};
+    use crate::rig::{attacks, container, frames, host, wire};
 
     #[test]
     #[ignore = "needs the guest"]

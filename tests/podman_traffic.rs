@@ -7,14 +7,14 @@
 //!  echo (TCP and UDP) on 7777 of every address of the wire
 //! ```
 
-mod common;
+mod rig;
 
 mod guest {
     use std::time::{Duration, Instant};
 
-    use crate::common::container::{self, Container, Shot};
-    use crate::common::frames::{self, Ip4, Ip6};
-    use crate::common::{
+    use crate::rig::container::{self, Container, Shot};
+    use crate::rig::frames::{self, Ip4, Ip6};
+    use crate::rig::{
         ELSEWHERE, ELSEWHERE_6, HOST, HOST_6, OUTSIDE, OUTSIDE_6, WIRE, WIRE_6, cli, host, wire,
     };
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::{Capability, Spec};
+use oci_spec::runtime::{Capability, LinuxNamespaceType, Spec};
 
 use crate::error::{Context, Error, Kind, Result};
 
@@ -150,14 +150,23 @@ fn is_identity(map: &str) -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Capabilities in the bundle's config.json that let the container change network devices or
-/// load BPF: the runtime's stub has not dropped the others yet, so /proc does not tell.
-///
-/// The bundle can change under us; the answer only ever makes the start fail or adds a guard.
+/// What the bundle's config.json says that /proc does not tell yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundleFacts {
+    /// Capabilities that let the container change network devices or load BPF: the runtime's stub
+    /// has not dropped the others yet.
+    pub bypass_capabilities: Vec<String>,
+    /// The engine prepared name resolution for a namespace that it makes itself: it is going to
+    /// configure a network there. With `--network none` podman prepares none.
+    pub expects_network: bool,
+}
+
+/// Reads config.json. The bundle can change under us; what it says here only ever makes the start
+/// fail or adds a guard, never grants anything.
 ///
 /// # Errors
 /// [`Kind::BadInput`] when there is no config.json that can be read: unknown is not harmless.
-pub fn bypass_capabilities(bundle: &Path) -> Result<Vec<String>> {
+pub fn bundle_facts(bundle: &Path) -> Result<BundleFacts> {
     let path = bundle.join("config.json");
     let what = || format!("read {}", path.display());
     let mut text = String::new();
@@ -166,7 +175,29 @@ pub fn bypass_capabilities(bundle: &Path) -> Result<Vec<String>> {
         .map_err(|e| Error::new(Kind::BadInput, e.to_string()).with_context(what()))?;
     let spec: Spec = serde_json::from_str(&text)
         .map_err(|e| Error::new(Kind::BadInput, e.to_string()).with_context(what()))?;
-    Ok(dangerous(&spec))
+    Ok(BundleFacts {
+        bypass_capabilities: dangerous(&spec),
+        expects_network: makes_own_namespace(&spec) && has_prepared_resolv_conf(&spec),
+    })
+}
+
+/// The network namespace is made by the runtime, not joined by path.
+fn makes_own_namespace(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|l| l.namespaces().as_ref());
+    namespaces.into_iter().flatten().any(|n| {
+        n.typ() == LinuxNamespaceType::Network
+            && n.path().as_ref().is_none_or(|p| p.as_os_str().is_empty())
+    })
+}
+
+/// podman mounts the resolv.conf that it writes into its own directory of the container.
+fn has_prepared_resolv_conf(spec: &Spec) -> bool {
+    spec.mounts().iter().flatten().any(|m| {
+        m.destination() == Path::new("/etc/resolv.conf")
+            && m.source()
+                .as_ref()
+                .is_some_and(|s| s.ends_with("userdata/resolv.conf"))
+    })
 }
 
 fn dangerous(spec: &Spec) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use ipnet::IpNet;
 
-use crate::error::Result;
+use crate::error::{ErrorList, Result};
 
 mod parse;
 #[cfg(test)]
@@ -136,7 +136,7 @@ impl RuleSet {
     /// # Errors
     /// [`crate::error::Kind::BadInput`] with all faults, see [`Rule::parse`].
     pub fn parse(text: &str) -> Result<Self> {
-        parse::set(parse::items(text))
+        Self::from_texts(&[text])
     }
 
     /// Reads rules one by one, such as those of an endpoint's record or of a list in the config.
@@ -144,6 +144,14 @@ impl RuleSet {
     /// # Errors
     /// As [`Self::parse`].
     pub fn from_texts<T: AsRef<str>>(texts: &[T]) -> Result<Self> {
+        Self::read(texts).or_else(|faults| faults.into_result(Self::default()))
+    }
+
+    /// As [`Self::from_texts`], for callers that have faults of their own to add.
+    ///
+    /// # Errors
+    /// The faults one by one.
+    pub fn read<T: AsRef<str>>(texts: &[T]) -> std::result::Result<Self, ErrorList> {
         parse::set(texts.iter().flat_map(|t| parse::items(t.as_ref())))
     }
 

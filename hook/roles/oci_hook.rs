@@ -20,7 +20,7 @@ use crate::kernel::{caps, probe};
 use crate::plan::{self, Decision, Join};
 use crate::request::Request;
 use crate::state::lock::Deadline;
-use crate::state::store::Store;
+use crate::state::store::{LedgerLock, Store, View};
 use crate::types::id::ContainerId;
 
 /// hooks.d gives the hook 30 s; it takes itself back before the runtime kills it.
@@ -66,9 +66,9 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let process = Process::open(request.pid)?;
     let host = probe::host_facts(paths)?;
     let (netns, namespace) = probe::namespace_facts(&process, &request.bundle)?;
-    // A host that cannot do it is refused by the plan, before any directory is made.
-    let view = crate::state::store::View::new(paths);
-    plan::plan(request, &config, &host, &namespace, &view.ledger(&host.boot_id)?)?;
+    // What cannot work is refused here, before anything is touched, even other people's leftovers.
+    let known = reap::living(View::new(paths).ledger(&host.boot_id)?);
+    plan::plan(request, &config, &host, &namespace, &known)?;
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;
@@ -103,7 +103,7 @@ fn build(
 }
 
 /// Adds the container to the endpoint that its namespace has.
-fn enter(store: &Store, lock: &crate::state::store::LedgerLock, join: Join) -> Result<()> {
+fn enter(store: &Store, lock: &LedgerLock, join: Join) -> Result<()> {
     let found = store.view().find(join.cookie)?;
     let Some(mut record) = found else { return Ok(()) };
     record.members.retain(|m| m.container_id != join.member.container_id);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::environment::Environment;
 use crate::apply;
 use crate::error::{Error, ErrorList, Kind, Result};
+use crate::facts::Ledger;
 use crate::kernel::bpffs::{self, Pins};
 use crate::kernel::process;
 use crate::plan::teardown::{self, Teardown};
@@ -63,6 +64,13 @@ pub fn dead(environment: &Environment, store: &Store, boot_id: &str, deadline: &
     for error in reaped.errors.iter() {
         log::warn!("clearing up after others: {error}");
     }
+}
+
+/// The ledger as it will be when the dead are reaped.
+#[must_use]
+pub fn living(mut ledger: Ledger) -> Ledger {
+    ledger.endpoints.retain(|e| !e.members.iter().all(is_dead));
+    ledger
 }
 
 /// For `gc`: waits for its turn, then takes away all there is.

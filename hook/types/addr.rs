@@ -28,3 +28,29 @@ pub fn mapped_prefix_len(net: &IpNet) -> u8 {
         IpNet::V6(v6) => v6.prefix_len(),
     }
 }
+
+/// True if the prefixes share an address.
+#[must_use]
+pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// Why an address is nothing that a container, or a name server, can have on a network: loopback,
+/// multicast and the like; `None` if it can.
+#[must_use]
+pub fn not_unicast(addr: IpAddr) -> Option<&'static str> {
+    let v4_of = |v6: Ipv6Addr| v6.to_ipv4_mapped().is_some();
+    match addr {
+        IpAddr::V6(v6) if v4_of(v6) => Some("a v4-mapped address"),
+        a if a.is_unspecified() => Some("the unspecified address"),
+        a if a.is_loopback() => Some("a loopback address"),
+        a if a.is_multicast() => Some("a multicast address"),
+        IpAddr::V4(v4) if v4.is_link_local() => Some("a link-local address"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some("a link-local address"),
+        IpAddr::V4(v4) if v4.is_broadcast() => Some("the broadcast address"),
+        IpAddr::V4(v4) if v4.octets()[0] == 0 || v4.octets()[0] >= 240 => {
+            Some("a reserved address")
+        }
+        _ => None,
+    }
+}

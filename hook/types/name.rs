@@ -28,7 +28,10 @@ impl IfName {
         } else {
             Err(Error::new(
                 Kind::BadInput,
-                format!("{text:?} is not a device name (1 to 15 of A-Z a-z 0-9 _ . -, not lo)"),
+                format!(
+                    "{} is not a device name (1 to 15 of A-Z a-z 0-9 _ . -, not lo)",
+                    shown(text)
+                ),
             ))
         }
     }
@@ -56,6 +59,35 @@ impl From<IfName> for String {
 impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Checks the name of an endpoint or profile: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`.
+///
+/// # Errors
+/// [`Kind::BadInput`] when it is none.
+pub fn check_label(text: &str) -> Result<()> {
+    let ok = text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if ok {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::BadInput,
+        format!("{} is not [A-Za-z0-9][A-Za-z0-9_.-]{{0,63}}", shown(text)),
+    ))
+}
+
+/// Text of others in messages: quoted, escaped and not too long.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
     }
 }
 

@@ -74,3 +74,19 @@ fn only_the_full_identity_map_is_the_hosts() {
     assert!(!is_identity("0 1000 1\n1 100000 65536\n"));
     assert!(!is_identity(""));
 }
+
+#[test]
+fn prepared_resolv_conf_in_an_own_namespace_means_a_network_comes() {
+    let spec = |namespace: &str, source: &str| -> Spec {
+        serde_json::from_str(&format!(
+            r#"{{"ociVersion":"1.0.0","linux":{{"namespaces":[{{"type":"network"{namespace}}}]}},
+                "mounts":[{{"destination":"/etc/resolv.conf","source":"{source}"}}]}}"#
+        ))
+        .unwrap()
+    };
+    let expects = |s: &Spec| makes_own_namespace(s) && has_prepared_resolv_conf(s);
+    let podmans = "/run/containers/storage/overlay-containers/abc/userdata/resolv.conf";
+    assert!(expects(&spec("", podmans)));
+    assert!(!expects(&spec("", "/home/me/resolv.conf")));
+    assert!(!expects(&spec(r#","path":"/run/netns/x""#, podmans)));
+}

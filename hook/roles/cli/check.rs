@@ -1,7 +1,7 @@
 //! `check`: is this allowed, and by which rule?
 //!
-//! Asks the very tables the datapath asks, so that the answer is what a packet would get; only
-//! where the remote side lives is found from the list of routes (`plan/locate.rs`).
+//! Walks the rules that the endpoint's tables were compiled from (`plan/policy.rs`), with the remote
+//! side where the host's routes put it (`plan/locate.rs`).
 
 use serde::Serialize;
 
@@ -11,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::inspect;
 use crate::kernel::probe;
 use crate::plan::locate::{self, Place};
-use crate::plan::policy::{Packet, Verdict};
+use crate::plan::policy::{Packet, Verdict, evaluate};
+use crate::plan::policy_of;
 use crate::plan::rules::{Protocol, Rule, Target, number};
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -62,8 +63,8 @@ pub(super) fn run(
         Place::Unroutable => Answer::refused(None, 26),
         Place::At(scope) => {
             let packet = question.packet(scope);
-            let verdict =
-                inspect::evaluate(&environment.paths, view.record.id, direction, &packet)?;
+            let policy = policy_of(&view.record, &environment.load_config()?, &host)?;
+            let verdict = evaluate(&policy, direction, &packet);
             Answer::of(verdict, &packet, &view.record, direction)
         }
     };

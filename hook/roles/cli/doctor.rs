@@ -99,9 +99,9 @@ fn of_host(facts: &HostFacts, environment: &Environment) -> Vec<Finding> {
         ),
     ];
     let config = environment.load_config().unwrap_or_default();
-    findings.push(match link::choose_uplinks(&config, facts) {
+    findings.push(match link::uplinks(&config, facts) {
         Ok(uplinks) => {
-            let names: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).collect();
+            let names: Vec<String> = uplinks.specs().into_iter().map(|u| u.name).collect();
             Finding::good("uplinks", names.join(", "))
         }
         Err(e) => Finding::bad(

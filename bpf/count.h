@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Counters, per CPU and endpoint. A packet is counted once per program: let
+ * through, or dropped for one reason. Missing counters never change a verdict.
+ */
+#ifndef __NK_COUNT_H
+#define __NK_COUNT_H
+
+/* reason is enum nk_drop, negated, as the stages return it. */
+static __noinline void nk_count_drop(__u32 endpoint_id, __u32 dir, int reason)
+{
+	struct nk_counters *counters = bpf_map_lookup_elem(&nk_counters, &endpoint_id);
+	__u32 code = -reason;
+
+	if (counters && dir < NK_DIRS && code < NK_MAX_DROPS)
+		counters->traffic[dir].drops[code]++;
+}
+
+static __always_inline void nk_count_pass(__u32 endpoint_id, enum nk_dir dir, __u32 bytes,
+					  __u8 flows)
+{
+	struct nk_counters *counters = bpf_map_lookup_elem(&nk_counters, &endpoint_id);
+
+	if (!counters)
+		return;
+	counters->traffic[dir].packets++;
+	counters->traffic[dir].bytes += bytes;
+	counters->traffic[dir].flows += flows;
+}
+
+#endif /* __NK_COUNT_H */

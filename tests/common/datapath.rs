@@ -1,0 +1,575 @@
+//! The real object, loaded in a fresh network namespace of the test's thread, with private maps.
+//!
+//!   up0 192.0.2.1/24     gateway .254, host .7; .66 has no neighbour      uplink, default route
+//!   up1 198.51.100.1/24  gateway .254 leads to 203.0.113.0/24, MTU 1400   uplink
+//!   lan0 172.17.0.1/16   a network behind the host, such as docker0
+//!   nk0, nk1             primaries of endpoints 0 and 1; pr0, pr1 stand for their peers
+//!   10.66/16 blackhole   10.67/16 unreachable    10.68/16 prohibit
+//! and the same in 2001:db8::/32. veth stands for all of them: BPF_PROG_TEST_RUN never transmits.
+
+use std::io::Write;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, Stdio};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType, OpenObject, ProgramInput};
+use nix::sched::{CloneFlags, unshare};
+use oci_netkit::kernel::bpf::skel::{DatapathSkel, DatapathSkelBuilder, types};
+use oci_netkit::plan::compile::{TrieEntry, compile};
+use oci_netkit::plan::policy::Policy;
+use oci_netkit::types::addr::mapped;
+use oci_netkit::types::drop::reason;
+
+use super::packet::{Packet, addr};
+
+pub const MARK_JUDGED: u32 = 0x6a75_6467;
+pub const MARK_REPLY: u32 = 0x7265_706c;
+pub const MTU: u32 = 1500;
+pub const NO_ENDPOINT: u32 = u32::MAX;
+
+/// Addresses of endpoints 0 and 1, in the order of their local index.
+pub const ADDRESSES: [[&str; 2]; 2] = [
+    ["10.87.0.2", "2001:db8:87::2"],
+    ["10.87.0.3", "2001:db8:87::3"],
+];
+
+pub const UP0_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x10];
+pub const UP1_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0x11];
+pub const GATEWAY0_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0xfe];
+pub const GATEWAY1_MAC: [u8; 6] = [2, 0, 0, 0, 2, 0xfe];
+pub const HOST7_MAC: [u8; 6] = [2, 0, 0, 0, 1, 7];
+
+const TOPOLOGY: &str = "
+link set lo up
+link add up0 address 02:00:00:00:00:10 type veth peer name up0x
+link add up1 address 02:00:00:00:00:11 mtu 1400 type veth peer name up1x mtu 1400
+link add lan0 type veth peer name lan0x
+link add nk0 address 02:00:00:00:00:20 type veth peer name pr0 address 02:00:00:00:00:30
+link add nk1 address 02:00:00:00:00:21 type veth peer name pr1 address 02:00:00:00:00:31
+address add 192.0.2.1/24 dev up0
+address add 198.51.100.1/24 dev up1
+address add 172.17.0.1/16 dev lan0
+address add 2001:db8:1::1/64 dev up0 nodad
+address add 2001:db8:2::1/64 dev up1 nodad
+address add 2001:db8:17::1/64 dev lan0 nodad
+link set up0 up
+link set up0x up
+link set up1 up
+link set up1x up
+link set lan0 up
+link set lan0x up
+link set nk0 up
+link set pr0 up
+link set nk1 up
+link set pr1 up
+neighbour add 192.0.2.254 lladdr 02:00:00:00:01:fe dev up0
+neighbour add 192.0.2.7 lladdr 02:00:00:00:01:07 dev up0
+neighbour add 198.51.100.254 lladdr 02:00:00:00:02:fe dev up1
+neighbour add 172.17.0.2 lladdr 02:00:00:00:03:02 dev lan0
+neighbour add 2001:db8:1::fe lladdr 02:00:00:00:01:fe dev up0
+neighbour add 2001:db8:1::7 lladdr 02:00:00:00:01:07 dev up0
+neighbour add 2001:db8:2::fe lladdr 02:00:00:00:02:fe dev up1
+neighbour add 2001:db8:17::2 lladdr 02:00:00:00:03:02 dev lan0
+route add default via 192.0.2.254
+route add 203.0.113.0/24 via 198.51.100.254
+route add blackhole 10.66.0.0/16
+route add unreachable 10.67.0.0/16
+route add prohibit 10.68.0.0/16
+route add 10.87.0.2/32 dev nk0
+route add 10.87.0.3/32 dev nk1
+route add default via 2001:db8:1::fe
+route add 2001:db8:113::/48 via 2001:db8:2::fe
+route add blackhole 2001:db8:66::/48
+route add unreachable 2001:db8:67::/48
+route add 2001:db8:87::2/128 dev nk0
+route add 2001:db8:87::3/128 dev nk1
+";
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    Pass,
+    Redirect,
+    Next,
+    Drop(&'static str),
+}
+
+/// A program's answer; the fixture has checked that exactly the right counter moved.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub outcome: Outcome,
+    pub frame: Vec<u8>,
+    pub mark: u32,
+    /// Endpoint whose counter moved; `None` for next.
+    pub endpoint: Option<u32>,
+    /// It opened a flow.
+    pub opened: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    FromContainer,
+    ToContainer,
+    FromWire,
+    Guard,
+}
+
+/// Counters of endpoints 0, 1 and none, one after the other.
+type Counters = Vec<types::nk_counters>;
+
+pub struct Datapath {
+    pub skel: DatapathSkel<'static>,
+    pub epoch: u32,
+    pub ifindex: Ifindexes,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Ifindexes {
+    pub up: [u32; 2],
+    pub lan: u32,
+    pub primary: [u32; 2],
+    pub peer: [u32; 2],
+}
+
+fn ifindex(name: &str) -> u32 {
+    nix::net::if_::if_nametoindex(name).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// What the programs call now: enum nk_time in abi.h.
+pub fn tick() -> u32 {
+    let now =
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    let ns = now.tv_sec() * 1_000_000_000 + now.tv_nsec();
+    u32::try_from(ns >> 24).expect("not up for two years")
+}
+
+fn sysctl(path: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/{path}"), value)
+        .unwrap_or_else(|e| panic!("{path}: {e}"));
+}
+
+/// `ip -batch`, in the namespace of this thread.
+pub fn ip(commands: &str) {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("iproute2 is installed");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(commands.as_bytes()).expect("ip reads");
+    drop(stdin);
+    assert!(
+        child.wait().expect("ip ends").success(),
+        "ip -batch:\n{commands}"
+    );
+}
+
+/// The bytes of a plain ABI struct.
+pub fn bytes_of<T: Copy>(value: &T) -> &[u8] {
+    // SAFETY: ABI structs have named padding only, so every byte is initialised.
+    unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
+
+/// An ABI struct from its bytes.
+pub fn struct_of<T: Copy + Default>(bytes: &[u8]) -> T {
+    assert_eq!(bytes.len(), size_of::<T>());
+    // SAFETY: ABI structs hold integers only, so any bytes of the right length are one.
+    unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) }
+}
+
+impl Datapath {
+    /// Loads everything; both endpoints have no rules.
+    pub fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).expect("tests run as root");
+        for family in ["ipv4", "ipv6"] {
+            sysctl(&format!("{family}/conf/default/forwarding"), "0");
+        }
+        ip(TOPOLOGY);
+        sysctl("ipv6/conf/all/forwarding", "1");
+        sysctl("ipv6/conf/up0/forwarding", "0");
+        for primary in ["nk0", "nk1"] {
+            sysctl(&format!("ipv4/conf/{primary}/forwarding"), "1");
+            sysctl(&format!("ipv6/conf/{primary}/forwarding"), "1");
+        }
+        let object: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let open = DatapathSkelBuilder::default()
+            .open(object)
+            .expect("open the object");
+        let skel = open.load().expect("load the programs");
+        let ifindex = Ifindexes {
+            up: [ifindex("up0"), ifindex("up1")],
+            lan: ifindex("lan0"),
+            primary: [ifindex("nk0"), ifindex("nk1")],
+            peer: [ifindex("pr0"), ifindex("pr1")],
+        };
+        let mut this = Self {
+            skel,
+            epoch: 0,
+            ifindex,
+            counters: Vec::new(),
+        };
+        this.fill();
+        for id in [0, 1] {
+            this.rules(id, "", "");
+        }
+        this
+    }
+
+    fn fill(&mut self) {
+        let maps = &self.skel.maps;
+        let settings = types::nk_settings {
+            mark_judged: MARK_JUDGED,
+            mark_reply: MARK_REPLY,
+            multicast_ifindex: self.ifindex.up[0],
+            ..Default::default()
+        };
+        put(&maps.nk_settings, &0u32, &settings);
+        for (i, mac) in [UP0_MAC, UP1_MAC].into_iter().enumerate() {
+            let mtu_bytes = if i == 0 { 1500 } else { 1400 };
+            // In the future: no probe until a test asks for one.
+            let probed = tick() + (1 << 20);
+            let uplink = types::nk_uplink {
+                probed,
+                mac,
+                mtu_bytes,
+                ..Default::default()
+            };
+            put(&maps.nk_uplinks, &self.ifindex.up[i], &uplink);
+        }
+        for id in 0..2u32 {
+            let (primary_ifindex, peer_ifindex) = (
+                self.ifindex.primary[id as usize],
+                self.ifindex.peer[id as usize],
+            );
+            let endpoint = types::nk_endpoint {
+                primary_ifindex,
+                peer_ifindex,
+                mtu_bytes: MTU,
+                ..Default::default()
+            };
+            put(&maps.nk_endpoints, &id, &endpoint);
+            put(&maps.nk_ifindexes, &primary_ifindex, &id);
+            for (local_index, text) in (0u8..).zip(ADDRESSES[id as usize]) {
+                let owner = types::nk_addr {
+                    endpoint_id: id,
+                    primary_ifindex,
+                    peer_ifindex,
+                    local_index,
+                    ..Default::default()
+                };
+                put(&maps.nk_addrs, &mapped(addr(text)), &owner);
+            }
+            for opener in 0..2 {
+                self.new_flow_table(id, opener, 1 << 16);
+            }
+        }
+        let cpus = libbpf_rs::num_possible_cpus().expect("cpus are countable");
+        let zero = vec![vec![0; size_of::<types::nk_counters>()]; cpus];
+        for id in [0, 1, NO_ENDPOINT] {
+            maps.nk_counters
+                .update_percpu(&id.to_ne_bytes(), &zero, MapFlags::ANY)
+                .expect("enter counters");
+        }
+        self.counters = self.read_counters();
+    }
+
+    /// Replaces a flow table, so that its flows are gone.
+    pub fn new_flow_table(&self, id: u32, opener: u32, entries: u32) {
+        let table = create(
+            MapType::LruHash,
+            size_of::<types::nk_flow_key>(),
+            size_of::<types::nk_flow>(),
+            entries,
+            0,
+        );
+        put(
+            &self.skel.maps.nk_flows,
+            &(2 * id + opener),
+            &table.as_fd().as_raw_fd(),
+        );
+    }
+
+    /// Loads rules for both directions and switches over to them.
+    pub fn rules(&mut self, id: u32, egress: &str, ingress: &str) {
+        self.policy(id, &super::oracle::policy(egress, ingress));
+    }
+
+    pub fn policy(&mut self, id: u32, policy: &Policy) {
+        let entries = compile(policy).expect("rules compile");
+        let slot = 2 * id + self.epoch % 2;
+        self.epoch += 1;
+        let trie = create(
+            MapType::LpmTrie,
+            size_of::<types::nk_rule_key>(),
+            size_of::<types::nk_rule>(),
+            u32::try_from(entries.len()).expect("few rules").max(1),
+            1, // BPF_F_NO_PREALLOC, which the kernel wants of tries
+        );
+        for entry in &entries {
+            let (key, value) = encode(entry);
+            put(&trie, &key, &value);
+        }
+        put(&self.skel.maps.nk_rules, &slot, &trie.as_fd().as_raw_fd());
+        self.policy_word(id, u64::from(slot) << 32 | u64::from(self.epoch));
+    }
+
+    pub fn policy_word(&self, id: u32, word: u64) {
+        put(&self.skel.maps.nk_policy, &id, &word);
+    }
+
+    pub fn flows(&self, id: u32, opener: u32) -> MapHandle {
+        let fd = self
+            .skel
+            .maps
+            .nk_flows
+            .lookup(&(2 * id + opener).to_ne_bytes(), MapFlags::ANY)
+            .expect("look up a flow table")
+            .expect("it is there");
+        MapHandle::from_map_id(u32::from_ne_bytes(fd.try_into().expect("an id")))
+            .expect("open the flow table")
+    }
+
+    /// Changes every flow of a table.
+    pub fn edit_flows(&self, id: u32, opener: u32, edit: impl Fn(&mut types::nk_flow)) -> usize {
+        let table = self.flows(id, opener);
+        let keys: Vec<Vec<u8>> = table.keys().collect();
+        for key in &keys {
+            let old = table
+                .lookup(key, MapFlags::ANY)
+                .expect("look up")
+                .expect("a flow");
+            let mut flow: types::nk_flow = struct_of(&old);
+            edit(&mut flow);
+            table
+                .update(key, bytes_of(&flow), MapFlags::ANY)
+                .expect("write back");
+        }
+        keys.len()
+    }
+
+    /// Makes every flow of a table look as if it had been silent for so long.
+    pub fn age_flows(&self, id: u32, opener: u32, seconds: u64) -> usize {
+        let ticks = u32::try_from((seconds * 1_000_000_000) >> 24).expect("short");
+        self.edit_flows(id, opener, |f| f.seen = f.seen.wrapping_sub(ticks))
+    }
+
+    /// The next new flow through uplink `n` probes its neighbour.
+    pub fn probe_soon(&self, n: usize) {
+        let uplink = types::nk_uplink {
+            mac: UP0_MAC,
+            mtu_bytes: 1500,
+            ..Default::default()
+        };
+        put(&self.skel.maps.nk_uplinks, &self.ifindex.up[n], &uplink);
+    }
+
+    pub fn guard_endpoint(&self, id: u32) {
+        let endpoint = types::nk_endpoint {
+            primary_ifindex: self.ifindex.primary[id as usize],
+            peer_ifindex: self.ifindex.peer[id as usize],
+            flags: types::nk_endpoint_flags::NK_ENDPOINT_GUARD.0,
+            mtu_bytes: MTU,
+            ..Default::default()
+        };
+        put(&self.skel.maps.nk_endpoints, &id, &endpoint);
+    }
+
+    fn read_counters(&self) -> Counters {
+        [0, 1, NO_ENDPOINT]
+            .iter()
+            .map(|id| {
+                let values = self
+                    .skel
+                    .maps
+                    .nk_counters
+                    .lookup_percpu(&id.to_ne_bytes(), MapFlags::ANY)
+                    .expect("look up counters")
+                    .expect("counters are there");
+                values
+                    .iter()
+                    .fold(types::nk_counters::default(), |mut sum, cpu| {
+                        let one: types::nk_counters = struct_of(cpu);
+                        for (to, from) in sum.traffic.iter_mut().zip(one.traffic) {
+                            to.packets += from.packets;
+                            to.bytes += from.bytes;
+                            to.flows += from.flows;
+                            for (a, b) in to.drops.iter_mut().zip(from.drops) {
+                                *a += b;
+                            }
+                        }
+                        sum
+                    })
+            })
+            .collect()
+    }
+
+    /// From the container of endpoint `id`.
+    pub fn sends(&mut self, id: usize, packet: &Packet) -> Answer {
+        self.run(
+            Hook::FromContainer,
+            self.ifindex.primary[id],
+            &packet.bytes(),
+            0,
+            0,
+        )
+    }
+
+    /// From the host's stack, or marked, to the container of endpoint `id`.
+    pub fn delivers(&mut self, id: usize, packet: &Packet, mark: u32) -> Answer {
+        self.run(
+            Hook::ToContainer,
+            self.ifindex.peer[id],
+            &packet.bytes(),
+            mark,
+            0,
+        )
+    }
+
+    /// Arrives on uplink `n`, addressed to its MAC.
+    pub fn arrives(&mut self, n: usize, packet: &Packet) -> Answer {
+        let packet = packet.clone().to_mac([UP0_MAC, UP1_MAC][n]);
+        self.run(Hook::FromWire, self.ifindex.up[n], &packet.bytes(), 0, 0)
+    }
+
+    /// Runs one program on one frame and checks that it counted it once and rightly.
+    pub fn run(
+        &mut self,
+        hook: Hook,
+        ifindex: u32,
+        frame: &[u8],
+        mark: u32,
+        gso_size: u32,
+    ) -> Answer {
+        let mut context = types::__sk_buff {
+            ifindex,
+            mark,
+            gso_size,
+            ..Default::default()
+        };
+        let mut out = vec![0u8; frame.len() + 256];
+        let mut after = context;
+        let progs = &self.skel.progs;
+        let program = match hook {
+            Hook::FromContainer => &progs.nk_from_container,
+            Hook::ToContainer => &progs.nk_to_container,
+            Hook::FromWire => &progs.nk_from_wire,
+            Hook::Guard => &progs.nk_guard,
+        };
+        let input = ProgramInput {
+            context_in: Some(bytes_of_mut(&mut context)),
+            context_out: Some(bytes_of_mut(&mut after)),
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..Default::default()
+        };
+        let output = program.test_run(input).expect("run the program");
+        let length = output.data.map_or(0, |d| d.len());
+        let verdict = output.return_value.cast_signed();
+        out.truncate(length);
+        let direction = match hook {
+            Hook::FromContainer | Hook::Guard => 0,
+            Hook::ToContainer | Hook::FromWire => 1,
+        };
+        let (endpoint, dropped, opened) = self.counted(direction, frame.len());
+        let outcome = match (verdict, dropped) {
+            (0, None) => Outcome::Pass,
+            (7, None) => Outcome::Redirect,
+            (-1, None) => Outcome::Next,
+            (2, Some(code)) => Outcome::Drop(reason(code).expect("reasons have a name").name),
+            other => panic!("verdict and counters disagree: {other:?} at {hook:?}"),
+        };
+        if hook != Hook::Guard {
+            assert_eq!(
+                endpoint.is_none(),
+                outcome == Outcome::Next,
+                "{outcome:?} counted"
+            );
+        }
+        Answer {
+            outcome,
+            frame: out,
+            mark: after.mark,
+            endpoint,
+            opened,
+        }
+    }
+
+    /// Which endpoint's counter moved since the last packet, and for which drop reason.
+    fn counted(&mut self, direction: usize, bytes: usize) -> (Option<u32>, Option<u32>, bool) {
+        let now = self.read_counters();
+        let before = std::mem::replace(&mut self.counters, now);
+        let mut found = (None, None, false);
+        for ((id, was), is) in [0, 1, NO_ENDPOINT]
+            .into_iter()
+            .zip(&before)
+            .zip(&self.counters)
+        {
+            for d in 0..2 {
+                let (a, b) = (&was.traffic[d], &is.traffic[d]);
+                let passed = b.packets - a.packets;
+                let dropped: u64 = b.drops.iter().sum::<u64>() - a.drops.iter().sum::<u64>();
+                if passed + dropped == 0 {
+                    continue;
+                }
+                assert_eq!(d, direction, "counted in the packet's direction");
+                assert_eq!(passed + dropped, 1, "counted once");
+                assert!(found.0.is_none(), "counted for one endpoint");
+                assert_eq!(
+                    b.bytes - a.bytes,
+                    passed * bytes as u64,
+                    "bytes let through"
+                );
+                let code = (0u32..)
+                    .zip(a.drops.iter().zip(&b.drops))
+                    .find(|(_, (a, b))| a != b);
+                found = (Some(id), code.map(|(c, _)| c), b.flows > a.flows);
+            }
+        }
+        found
+    }
+}
+
+fn bytes_of_mut<T: Copy>(value: &mut T) -> &mut [u8] {
+    // SAFETY: as in `bytes_of`; what the kernel writes are integers again.
+    unsafe { std::slice::from_raw_parts_mut(std::ptr::from_mut(value).cast(), size_of::<T>()) }
+}
+
+pub fn put<K: Copy, V: Copy>(map: &impl MapCore, key: &K, value: &V) {
+    map.update(bytes_of(key), bytes_of(value), MapFlags::ANY)
+        .unwrap_or_else(|e| panic!("update {:?}: {e}", map.name()));
+}
+
+fn create(kind: MapType, key: usize, value: usize, entries: u32, flags: u32) -> MapHandle {
+    let opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
+        map_flags: flags,
+        ..Default::default()
+    };
+    MapHandle::create(
+        kind,
+        Some("nk_test"),
+        key as u32,
+        value as u32,
+        entries,
+        &opts,
+    )
+    .expect("create an inner map")
+}
+
+fn encode(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {
+    let key = types::nk_rule_key {
+        prefixlen: u32::from(entry.prefix_bits),
+        table: entry.table.to_be(),
+        data: entry.data,
+    };
+    (
+        key,
+        types::nk_rule {
+            id: entry.id,
+            verdict: entry.verdict,
+        },
+    )
+}
