@@ -129,11 +129,13 @@ pub fn spoofed() -> Vec<Attack> {
         "::",
         "::1",
         "ff02::1",
-        "::ffff:198.51.100.70",
     ] {
         let shot = Shot::new(datagram(source, OUTSIDE_6));
         list.push(attack(format!("from {source}"), "spoofed-source", shot));
     }
+    list.push(attack("its own IPv4 address in IPv6", "martian", {
+        Shot::new(datagram("::ffff:198.51.100.70", OUTSIDE_6))
+    }));
     list.push(attack("a segment of the victim's", "spoofed-source", {
         Shot::new(segment(VICTIM, OUTSIDE))
     }));
@@ -178,10 +180,10 @@ pub fn link_layer() -> Vec<Attack> {
             "protocol-field",
             Shot::new(v4.clone()).announced_as(ARP),
         ),
-        attack("LLDP announced as IPv4", "protocol-field", {
+        attack("LLDP announced as IPv4", "ethertype", {
             Shot::new(frames::ethernet(0x88cc, &packet)).announced_as(IPV4)
         }),
-        attack("a tag announced as IPv4", "protocol-field", {
+        attack("a tag announced as IPv4", "vlan", {
             Shot::new(frames::tagged(VLAN, 100, IPV4, &packet)).announced_as(IPV4)
         }),
         attack(
@@ -420,6 +422,8 @@ pub fn places() -> Vec<Attack> {
         attack("DHCP", "martian", {
             Shot::new(Ip4::new(OWN, "255.255.255.255", UDP, dhcp).frame())
         }),
+        // The routing table calls it the host's own, as any broadcast of a network it is in.
+        to("the subnet's broadcast", "host", "192.0.2.255"),
         to("no address", "martian", "0.0.0.0"),
         to("loopback", "martian", "127.0.0.1"),
         to("loopback in IPv6", "martian", "::1"),
@@ -583,7 +587,7 @@ pub fn offloads() -> Vec<Attack> {
         attack(
             "an IPv6 checksum over the source address",
             "checksum-offload",
-            { Shot::new(plain6()).vnet(Vnet::checksum(20, 2)) },
+            Shot::new(plain6()).vnet(Vnet::checksum(20, 2)),
         ),
     ];
     let big = |length: usize| {
@@ -618,7 +622,7 @@ pub fn flows() -> Vec<Attack> {
     vec![attack(
         "a segment within a connection to the victim",
         "containers",
-        { Shot::new(Ip4::new(OWN, VICTIM, TCP, segment).frame()) },
+        Shot::new(Ip4::new(OWN, VICTIM, TCP, segment).frame()),
     )]
 }
 

@@ -396,7 +396,7 @@ pub fn namespace(pid: u32) -> String {
         .unwrap_or_default()
 }
 
-/// Counts packets that a device enqueues for a softirq of its own (`netif_rx`), through tracefs.
+/// Counts packets that devices enqueue for a softirq of their own (`netif_rx`), through tracefs.
 pub struct Enqueues {
     dir: String,
 }
@@ -404,19 +404,17 @@ pub struct Enqueues {
 const TRACING: &str = "/sys/kernel/tracing";
 
 impl Enqueues {
-    /// Counts from now on.
-    pub fn of(device: &str) -> Self {
-        let dir = format!("{TRACING}/instances/oci-netkit-{device}");
+    /// Counts from now on, in all network namespaces.
+    pub fn of(devices: &[&str]) -> Self {
+        let dir = format!("{TRACING}/instances/oci-netkit-{}", devices.join("-"));
         let _ = std::fs::remove_dir(&dir);
         std::fs::create_dir(&dir).expect("make a tracing instance");
         let write = |file: &str, text: &str| {
             std::fs::write(format!("{dir}/{file}"), text)
                 .unwrap_or_else(|e| panic!("write {file}: {e}"));
         };
-        write(
-            "events/net/netif_rx/filter",
-            &format!("name == \"{device}\""),
-        );
+        let names: Vec<String> = devices.iter().map(|d| format!("name == \"{d}\"")).collect();
+        write("events/net/netif_rx/filter", &names.join(" || "));
         write("events/net/netif_rx/enable", "1");
         write("tracing_on", "1");
         Self { dir }
@@ -435,5 +433,65 @@ impl Drop for Enqueues {
     fn drop(&mut self) {
         let _ = std::fs::write(format!("{}/events/net/netif_rx/enable", self.dir), "0");
         let _ = std::fs::remove_dir(&self.dir);
+    }
+}
+
+/// nftables counters on every hook a packet of these addresses could pass in the host's stack.
+pub struct Netfilter;
+
+impl Netfilter {
+    pub fn watch(addresses: &[&str]) -> Self {
+        let mut text = String::from("table inet watch {\n");
+        for hook in ["prerouting", "input", "forward", "output", "postrouting"] {
+            text += &format!("chain {hook} {{ type filter hook {hook} priority -400;\n");
+            for address in addresses {
+                let family = if address.contains(':') { "ip6" } else { "ip" };
+                text += &format!("{family} saddr {address} counter\n");
+                text += &format!("{family} daddr {address} counter\n");
+            }
+            text += "}\n";
+        }
+        text += "}\n";
+        attempt(&["nft", "delete", "table", "inet", "watch"]);
+        let ran = cli::feed(Command::new("nft").args(["-f", "-"]), text.as_bytes());
+        ran.success();
+        Self
+    }
+
+    /// Packets seen by any of them.
+    pub fn packets(&self) -> u64 {
+        let text = run(&["nft", "list", "table", "inet", "watch"]);
+        text.split("counter packets ")
+            .skip(1)
+            .map(|rest| {
+                let number = rest.split(' ').next().unwrap_or_default();
+                number.parse::<u64>().expect("a count")
+            })
+            .sum()
+    }
+}
+
+impl Drop for Netfilter {
+    fn drop(&mut self) {
+        attempt(&["nft", "delete", "table", "inet", "watch"]);
+    }
+}
+
+pub const CONFIG: &str = "/etc/oci-netkit/config.toml";
+
+/// Another config for the length of a test.
+pub struct OtherConfig(String);
+
+impl OtherConfig {
+    pub fn with(lines: &str) -> Self {
+        let before = std::fs::read_to_string(CONFIG).expect("the guest has a config");
+        std::fs::write(CONFIG, format!("{lines}\n{before}")).expect("write the config");
+        Self(before)
+    }
+}
+
+impl Drop for OtherConfig {
+    fn drop(&mut self) {
+        std::fs::write(CONFIG, &self.0).expect("restore the config");
     }
 }

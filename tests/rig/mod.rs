@@ -10,7 +10,11 @@
 //! ```
 
 #![allow(dead_code, reason = "each test binary uses another part of it")]
-#![allow(missing_docs, unreachable_pub, reason = "read beside the tests, not as an API")]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    reason = "read beside the tests, not as an API"
+)]
 
 pub mod attacks;
 pub mod cli;
