@@ -6,19 +6,23 @@
 
 pub mod journal;
 
-use std::path::Path;
+use std::time::Duration;
 
 pub use crate::kernel::host::Host;
 
-use crate::error::{Context, Error, ErrorList, Result};
+use crate::error::{Context, Error, ErrorList, Kind, Result};
 use crate::kernel::host::RealHost;
 use crate::kernel::netns::Netns;
 use crate::plan::step::{Step, Undo};
 use crate::state::Paths;
 use crate::state::lock::Deadline;
 use crate::state::store::Store;
+use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Phase};
 use journal::{FileJournal, Journal};
+
+/// Time for giving up a reservation, beside the deadline that ran out.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the steps. If one fails or time runs out, takes back all that may have happened.
 ///
@@ -85,11 +89,12 @@ fn both(cause: Error, rollback: &ErrorList) -> Error {
 
 /// Builds an endpoint whose record is reserved already: journal, steps, record active.
 ///
-/// On failure nothing is left but what the journal still holds; the reservation is given up only
-/// when everything was taken back, else it stays for `gc`, so that its addresses are not reused.
+/// On failure nothing is left; the reservation is given up only when everything was taken back,
+/// else it stays with the journal for [`recover`], so that its id and addresses are not reused.
 ///
 /// # Errors
-/// What went wrong, both causes if rollback failed too.
+/// What went wrong, both causes if rollback failed too. [`Kind::Conflict`] when the reservation is
+/// gone.
 pub fn create(
     paths: &Paths,
     record: &EndpointRecord,
@@ -97,30 +102,60 @@ pub fn create(
     netns: Netns,
     deadline: &Deadline,
 ) -> Result<EndpointRecord> {
-    let store = Store::open(paths)?;
-    let mut journal = FileJournal::create(&store.view().journal_path(record.cookie), record)?;
     let mut host = RealHost::new(paths, record.clone(), Some(netns));
-    let built = apply(steps, record, &mut host, &mut journal, deadline)
-        .and_then(|()| activate(&store, &mut host, deadline));
+    create_on(&mut host, paths, record, steps, deadline)
+}
+
+/// As [`create`], on any host.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_on(
+    host: &mut dyn Host,
+    paths: &Paths,
+    record: &EndpointRecord,
+    steps: &[Step],
+    deadline: &Deadline,
+) -> Result<EndpointRecord> {
+    let store = Store::open(paths)?;
+    let lock = store.lock_endpoint(record.cookie, deadline)?;
+    if !is_reserved(&store, record)? {
+        let text = format!(
+            "the reservation of network namespace {} is gone",
+            record.cookie
+        );
+        return Err(Error::new(Kind::Conflict, text));
+    }
+    let path = store.view().journal_path(record.cookie);
+    let mut journal = FileJournal::create(&path, record)?;
+    let built = apply(steps, record, host, &mut journal, deadline)
+        .and_then(|()| activate(&store, host, deadline));
     match built {
         Ok(record) => {
-            journal.finish()?;
+            // The endpoint stands; a journal that stays is dropped by `recover`.
+            if let Err(e) = journal.finish() {
+                log::warn!("{e}");
+            }
             Ok(record)
         }
         Err(cause) => {
-            let undos = journal.newest_first();
-            let mut errors = teardown(&undos, &mut host);
-            if errors.is_empty() {
-                errors.keep(forget(&store, record, deadline));
-                errors.keep(journal.finish());
+            let rollback = undo_journal(&store, record, host);
+            if rollback.is_empty() {
+                lock.remove()?;
             }
-            Err(both(cause, &errors))
+            Err(both(cause, &rollback))
         }
     }
 }
 
+/// Still the one that was planned, not a later endpoint's.
+fn is_reserved(store: &Store, record: &EndpointRecord) -> Result<bool> {
+    let now = store.view().find(record.cookie)?;
+    Ok(now.is_some_and(|r| r.boot_id == record.boot_id && r.id == record.id))
+}
+
 /// The record counts as complete; what was loaded for it stays.
-fn activate(store: &Store, host: &mut RealHost, deadline: &Deadline) -> Result<EndpointRecord> {
+fn activate(store: &Store, host: &mut dyn Host, deadline: &Deadline) -> Result<EndpointRecord> {
     let lock = store.lock_ledger(deadline)?;
     let mut record = host.record().clone();
     store.activate(&lock, &mut record)?;
@@ -128,28 +163,65 @@ fn activate(store: &Store, host: &mut RealHost, deadline: &Deadline) -> Result<E
     Ok(record)
 }
 
-fn forget(store: &Store, record: &EndpointRecord, deadline: &Deadline) -> Result<()> {
-    // The deadline may be what failed; giving up a reservation gets its own moment.
-    let time = deadline.remaining().max(std::time::Duration::from_secs(2));
-    let lock = store.lock_ledger(&Deadline::after(time))?;
+/// Takes back all that the journal says, then gives up the reservation. What [`apply`] took back
+/// already is gone, which costs nothing to see again; what it could not is tried once more.
+///
+/// The journal goes before the record: killed in between, the record is left to `gc`. The other
+/// way round, a journal would speak of an id that is somebody else's.
+fn undo_journal(store: &Store, record: &EndpointRecord, host: &mut dyn Host) -> ErrorList {
+    let path = store.view().journal_path(record.cookie);
+    let mut errors = ErrorList::new();
+    let entries = errors
+        .keep(journal::read(&path))
+        .flatten()
+        .unwrap_or_default();
+    for error in teardown(&entries.undos, host).iter() {
+        errors.push(error.clone());
+    }
+    if errors.is_empty() {
+        errors.keep(journal::finish(&path).and_then(|()| forget(store, record)));
+    }
+    errors
+}
+
+fn forget(store: &Store, record: &EndpointRecord) -> Result<()> {
+    // The create's deadline may be what failed; giving up a reservation gets its own time.
+    let lock = store.lock_ledger(&Deadline::after(GRACE))?;
     store.remove(&lock, record.cookie, &record.boot_id)
 }
 
 /// Takes an endpoint down: the undos in the given order, then its record. Never stops; the record
-/// stays if something could not be undone, so that `gc` tries again.
-pub fn destroy(
+/// stays if something could not be undone, so that `gc` tries again. An endpoint that another
+/// process builds or takes down at this moment is left to that one.
+pub fn destroy(paths: &Paths, record: &EndpointRecord, undos: &[Undo]) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Err(e) = destroy_locked(paths, record, undos, &mut errors) {
+        errors.push(e);
+    }
+    errors
+}
+
+fn destroy_locked(
     paths: &Paths,
     record: &EndpointRecord,
     undos: &[Undo],
-    deadline: &Deadline,
-) -> ErrorList {
-    let mut host = RealHost::new(paths, record.clone(), None);
-    let mut errors = teardown(undos, &mut host);
-    if errors.is_empty() {
-        let removed = Store::open(paths).and_then(|store| forget(&store, record, deadline));
-        errors.keep(removed);
+    errors: &mut ErrorList,
+) -> Result<()> {
+    let store = Store::open(paths)?;
+    let Some(lock) = store.try_lock_endpoint(record.cookie)? else {
+        return Ok(());
+    };
+    if !is_reserved(&store, record)? {
+        return lock.remove(); // another process took it down before
     }
-    errors
+    let mut host = RealHost::new(paths, record.clone(), None);
+    *errors = teardown(undos, &mut host);
+    if errors.is_empty() {
+        journal::finish(&store.view().journal_path(record.cookie))?;
+        forget(&store, record)?;
+        lock.remove()?;
+    }
+    Ok(())
 }
 
 /// What [`recover`] did.
@@ -157,7 +229,7 @@ pub fn destroy(
 pub struct Recovered {
     /// Half-built endpoints that were taken down.
     pub endpoints: Vec<EndpointRecord>,
-    /// Journals that could not be read: they stay, and are for people.
+    /// What could not be taken back; its journal stays.
     pub errors: ErrorList,
 }
 
@@ -165,19 +237,16 @@ pub struct Recovered {
 ///
 /// # Errors
 /// When the journals cannot be listed.
-pub fn recover(paths: &Paths, boot_id: &str, deadline: &Deadline) -> Result<Recovered> {
+pub fn recover(paths: &Paths, boot_id: &str) -> Result<Recovered> {
     let store = Store::open(paths)?;
     let mut recovered = Recovered::default();
     for cookie in store.view().journals()? {
-        let path = store.view().journal_path(cookie);
-        match recover_one(&store, paths, &path, boot_id, deadline) {
+        match recover_one(&store, paths, cookie, boot_id) {
             Ok(Some(record)) => recovered.endpoints.push(record),
             Ok(None) => {}
-            Err(e) => {
-                recovered
-                    .errors
-                    .push(e.with_context(format!("recover {}", path.display())));
-            }
+            Err(e) => recovered
+                .errors
+                .push(e.with_context(format!("recover endpoint {cookie}"))),
         }
     }
     Ok(recovered)
@@ -186,28 +255,32 @@ pub fn recover(paths: &Paths, boot_id: &str, deadline: &Deadline) -> Result<Reco
 fn recover_one(
     store: &Store,
     paths: &Paths,
-    path: &Path,
+    cookie: NetnsCookie,
     boot_id: &str,
-    deadline: &Deadline,
 ) -> Result<Option<EndpointRecord>> {
-    let Some(journal) = FileJournal::adopt(path)? else {
+    let Some(lock) = store.try_lock_endpoint(cookie)? else {
         return Ok(None);
     };
-    let Some(record) = journal.record_at_start().cloned() else {
-        // Killed before the first line was whole: before any step.
-        journal.finish()?;
+    let path = store.view().journal_path(cookie);
+    let Some(entries) = journal::read(&path)? else {
         return Ok(None);
     };
-    let now = store.view().find(record.cookie)?;
-    let stands = now.is_some_and(|r| r.boot_id == record.boot_id && r.phase == Phase::Active);
-    if record.boot_id != boot_id || stands {
-        // Of another boot, or killed after the endpoint was complete.
-        journal.finish()?;
+    let now = store.view().find(cookie)?;
+    let Some(record) = entries.record.filter(|r| r.boot_id == boot_id) else {
+        // Killed before the first line was whole, so before any step; or of another boot.
+        journal::finish(&path)?;
+        return Ok(None);
+    };
+    if now.is_some_and(|r| r.boot_id == boot_id && r.phase == Phase::Active) {
+        // Killed after the endpoint was complete.
+        journal::finish(&path)?;
         return Ok(None);
     }
     let mut host = RealHost::new(paths, record.clone(), None);
-    teardown(&journal.newest_first(), &mut host).into_result(())?;
-    forget(store, &record, deadline)?;
-    journal.finish()?;
+    undo_journal(store, &record, &mut host).into_result(())?;
+    lock.remove()?;
     Ok(Some(record))
 }
+
+#[cfg(test)]
+mod tests;

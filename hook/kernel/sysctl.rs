@@ -10,28 +10,37 @@ use super::netns::Netns;
 use crate::error::{Context, Error, Kind, Result};
 use crate::types::name::IfName;
 
-/// Writes net.FAMILY.conf.DEVICE.NAME and reads it back.
+/// Writes net.FAMILY.conf.DEVICE.NAME and reads it back; in this thread's namespace without one.
 ///
 /// The dots in a device name are no separators here, since the path is built from parts.
 ///
 /// # Errors
 /// [`Kind::Kernel`] when the file is missing, refuses, or says something else afterwards.
-pub fn set(netns: &Netns, family: &str, device: &IfName, name: &str, value: &str) -> Result<()> {
+pub fn set(
+    netns: Option<&Netns>,
+    family: &str,
+    device: &IfName,
+    name: &str,
+    value: &str,
+) -> Result<()> {
     let path = path(family, device, name)?;
     let what = format!("set {}={value}", path.display());
-    netns
-        .run(|| {
-            fs::write(&path, value).context("write")?;
-            let now = fs::read_to_string(&path).context("read back")?;
-            if now.trim() == value {
-                return Ok(());
-            }
-            Err(Error::new(
-                Kind::Kernel,
-                format!("the kernel made it {}", now.trim()),
-            ))
-        })
-        .context(what)
+    let work = || {
+        fs::write(&path, value).context("write")?;
+        let now = fs::read_to_string(&path).context("read back")?;
+        if now.trim() == value {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Kernel,
+            format!("the kernel made it {}", now.trim()),
+        ))
+    };
+    let done = match netns {
+        Some(netns) => netns.run(work),
+        None => work(),
+    };
+    done.context(what)
 }
 
 fn path(family: &str, device: &IfName, name: &str) -> Result<PathBuf> {

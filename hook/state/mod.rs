@@ -3,6 +3,7 @@
 //! Everything lies under one directory of mode 0700 in /run, so it ends with the boot as the
 //! kernel objects do. Only files here: kernel objects are `kernel/`'s, decisions `plan/`'s.
 
+pub mod fresh;
 pub mod lock;
 pub mod store;
 

@@ -28,6 +28,7 @@ const JOURNAL: &str = "journal";
 const FAILURES: &str = "errors.json";
 const LEDGER_LOCK: &str = "ledger.lock";
 const FAILURES_LOCK: &str = "errors.lock";
+const GENERATION_LOCK: &str = "generation.lock";
 
 /// A start or stop that failed, for `errors`: engines hide what hooks print.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +158,11 @@ impl View {
         Ok(read_json(&self.dir.join(FAILURES))?.unwrap_or_default())
     }
 
+    /// A file of the state directory itself.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
     fn record_path(&self, cookie: NetnsCookie) -> PathBuf {
         self.dir.join(ENDPOINTS).join(cookie.file_name() + ".json")
     }
@@ -188,6 +194,39 @@ impl Store {
     pub fn lock_ledger(&self, deadline: &Deadline) -> Result<LedgerLock> {
         let lock = Lock::acquire(&self.view.dir.join(LEDGER_LOCK), deadline)?;
         Ok(LedgerLock { _lock: lock })
+    }
+
+    /// Waits for the right to load, unload, and attach to or detach from uplinks.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] when another process keeps it.
+    pub fn lock_generation(&self, deadline: &Deadline) -> Result<Lock> {
+        Lock::acquire(&self.view.dir.join(GENERATION_LOCK), deadline)
+    }
+
+    /// The right to build or take down an endpoint; `None` while another process does. Held from
+    /// before the first change to after the last, so that nobody works by a stale record: ids are
+    /// reused. Taken before any other lock.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn try_lock_endpoint(&self, cookie: NetnsCookie) -> Result<Option<Lock>> {
+        Lock::try_acquire(&self.endpoint_lock(cookie))
+    }
+
+    /// As [`Store::try_lock_endpoint`], but waits.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] when another process keeps it.
+    pub fn lock_endpoint(&self, cookie: NetnsCookie, deadline: &Deadline) -> Result<Lock> {
+        Lock::acquire(&self.endpoint_lock(cookie), deadline)
+    }
+
+    fn endpoint_lock(&self, cookie: NetnsCookie) -> PathBuf {
+        self.view
+            .dir
+            .join(ENDPOINTS)
+            .join(cookie.file_name() + ".lock")
     }
 
     /// Takes the record's id and addresses: from here on it counts, in phase creating.
@@ -319,7 +358,7 @@ fn cookie_of(path: &Path) -> Option<NetnsCookie> {
     u64::from_str_radix(stem, 16).ok().map(NetnsCookie)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -332,7 +371,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 
 /// Writes beside the file, then renames over it. The name has the pid, so two writers never share
 /// it; a leftover of a killed one does not end in .json and is ignored.
-fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let what = || format!("write {}", path.display());
     let text = serde_json::to_vec(value)
         .map_err(|e| Error::new(Kind::Internal, e.to_string()).with_context(what()))?;

@@ -23,6 +23,8 @@ pub const PRIMARY_PREFIX: &str = "onk";
 /// What a kernel without CONFIG_NETKIT means, in the words `probe` uses too.
 pub const NO_NETKIT: &str = "this kernel has no netkit device (CONFIG_NETKIT, Linux 6.7)";
 
+/// Every namespace's `lo`: `LOOPBACK_IFINDEX`, include/net/flow.h.
+pub const LOOPBACK_IFINDEX: u32 = 1;
 /// `IFLA_NETKIT_HEADROOM`, include/uapi/linux/if_link.h. The crate's own variant says four bytes
 /// where the kernel wants two.
 const IFLA_NETKIT_HEADROOM: u16 = 8;
@@ -100,7 +102,8 @@ fn as_link(message: &RouteNetlinkMessage) -> Option<&LinkMessage> {
 }
 
 /// Creates the pair closed: L3, both policies blackhole, the peer born inside under its final
-/// name, so that neither udev nor the host ever sees it. Then reads both ends back.
+/// name, so that neither udev nor the host ever sees it. Then reads both ends back; the socket it
+/// took for that inside comes along.
 ///
 /// Primary scrub none lets our marks reach the programs; peer scrub default keeps the container's
 /// marks from steering the host's rules.
@@ -108,7 +111,11 @@ fn as_link(message: &RouteNetlinkMessage) -> Option<&LinkMessage> {
 /// # Errors
 /// [`Kind::Unsupported`] without netkit or where an attribute had no effect, [`Kind::Conflict`]
 /// when a name is taken, else [`Kind::Kernel`]. The pair may exist then: delete it.
-pub fn create_pair(host: &Netlink, netns: &Netns, spec: &PairSpec) -> Result<PairIndexes> {
+pub fn create_pair(
+    host: &Netlink,
+    netns: &Netns,
+    spec: &PairSpec,
+) -> Result<(PairIndexes, Netlink)> {
     let request = RouteNetlinkMessage::NewLink(pair_request(spec, netns.as_fd().as_raw_fd()));
     host.change(request, NLM_F_CREATE | NLM_F_EXCL)
         .map_err(|e| match e.errno {
@@ -122,7 +129,7 @@ pub fn create_pair(host: &Netlink, netns: &Netns, spec: &PairSpec) -> Result<Pai
     let inside = Netlink::open_in(netns)?;
     let primary = read_back(host, &spec.primary, &spec.sizes, NetkitScrub::None)?;
     let peer = read_back(&inside, &spec.peer, &spec.sizes, NetkitScrub::Default)?;
-    Ok(PairIndexes { primary, peer })
+    Ok((PairIndexes { primary, peer }, inside))
 }
 
 fn pair_request(spec: &PairSpec, netns_fd: i32) -> LinkMessage {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::endpoint;
 use crate::apply;
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::kernel::probe;
+use crate::kernel::{host, probe};
 use crate::plan::teardown;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -40,7 +40,12 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, force: bool) -> Re
         }
         errors.into_result(())?;
     }
-    apply::unload(&environment.paths, &deadline)?;
+    host::unload(&environment.paths).into_result(())?;
+    if environment.paths.state_dir.exists() {
+        let store = Store::open(&environment.paths)?;
+        let lock = store.lock_ledger(&deadline)?;
+        store.destroy(lock)?;
+    }
     match cut_off {
         0 => io.print("nothing of oci-netkit is left on this host\n"),
         n => io.print(&format!(
