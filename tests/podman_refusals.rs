@@ -504,4 +504,41 @@ mod guest {
         assert_eq!(child.wait().expect("it ends").signal(), None);
         before.assert_same();
     }
+
+    /// In a guest of its own, booted with `initcall_blacklist=netkit_init`.
+    mod without_netkit {
+        use super::*;
+
+        #[test]
+        #[ignore = "needs the guest"]
+        fn the_hook_and_doctor_say_so_and_touch_nothing() {
+            assert!(!host::attempt(&[
+                "ip", "link", "add", "nk0", "type", "netkit"
+            ]));
+            let before = host::Snapshot::take();
+            for spec in [container::podman("kernel"), container::bundle("kernel")] {
+                expect_refusal(
+                    spec.address("auto"),
+                    cli::UNSUPPORTED,
+                    &["this kernel has no netkit device", "CONFIG_NETKIT"],
+                );
+            }
+            let ran = cli::run(&["doctor", "--json"]);
+            assert_eq!(ran.code, 1, "{ran:?}");
+            let lines = ran.json();
+            let failed: Vec<&Value> = lines
+                .as_array()
+                .expect("a list")
+                .iter()
+                .filter(|l| l["ok"] == false)
+                .collect();
+            assert!(
+                failed
+                    .iter()
+                    .any(|l| l.to_string().contains("CONFIG_NETKIT")),
+                "{lines:#}"
+            );
+            before.assert_same();
+        }
+    }
 }
