@@ -29,8 +29,10 @@ fn main() {
     }
 
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let object = out.join("datapath.bpf.o");
     let built = SkeletonBuilder::new()
         .source(SOURCE)
+        .obj(&object)
         .clang(&clang)
         .clang_args([
             "-I",
@@ -45,4 +47,16 @@ fn main() {
         eprintln!("error: compile {SOURCE}: {e:#}");
         std::process::exit(1);
     }
+    let object = fs::read(object).expect("it was just built");
+    println!("cargo:rustc-env=OCI_NETKIT_OBJECT={:016x}", fnv1a(&object));
+}
+
+/// Names the object, so that one build finds its own programs again (kernel/bpf/load.rs). Not a
+/// secret: any hash that differs for different objects will do.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let all = bytes.iter().chain(version.as_bytes());
+    all.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
 use crate::request::PREFIX;
 use crate::types::addr::not_unicast;
-use crate::types::name::{IfName, check_label, nearest};
+use crate::types::name::{IfName, check_label, nearest, shown};
 
 #[cfg(test)]
 mod tests;
@@ -132,7 +132,11 @@ impl Wishes {
 fn fault(key: &str, message: impl AsRef<str>) -> Error {
     Error::new(
         Kind::BadInput,
-        format!("annotation {PREFIX}{key}: {}", message.as_ref()),
+        format!(
+            "annotation {PREFIX}{}: {}",
+            key.escape_debug(),
+            message.as_ref()
+        ),
     )
 }
 
@@ -289,7 +293,7 @@ impl<'k> Reader<'k> {
                 .push(e.with_hint(format!("what is supported: {list}")));
             return None;
         }
-        let e = fault(key, format!("{value:?} is not one of: {list}"));
+        let e = fault(key, format!("{} is not one of: {list}", shown(value)));
         self.faults
             .push(match nearest(value, taken.iter().copied()) {
                 Some(near) => e.with_hint(format!("did you mean {near}?")),
@@ -327,7 +331,7 @@ impl<'k> Reader<'k> {
             _ => {
                 self.faults.push(fault(
                     "mtu",
-                    format!("{value:?} is not 68 to 65535 (bytes)"),
+                    format!("{} is not 68 to 65535 (bytes)", shown(value)),
                 ));
                 None
             }
@@ -398,7 +402,10 @@ fn address(item: &str) -> Result<AddressWish> {
             prefix_len,
         });
     }
-    let message = format!("{item:?} is no address, address/length, auto, auto4 or auto6");
+    let message = format!(
+        "{} is no address, address/length, auto, auto4 or auto6",
+        shown(item)
+    );
     let e = fault("address", message);
     if item.contains(['[', ']']) {
         return Err(e.with_hint("brackets are for rules only"));
@@ -427,10 +434,11 @@ fn route(item: &str) -> Result<RouteWish> {
         (Ok(net), _) => net,
         (_, Ok(addr)) => IpNet::from(addr),
         _ => {
-            return Err(
-                fault("routes", format!("{item:?} is no network and not default"))
-                    .with_hint("such as 10.0.0.0/8 or 2001:db8::/32"),
-            );
+            return Err(fault(
+                "routes",
+                format!("{} is no network and not default", shown(item)),
+            )
+            .with_hint("such as 10.0.0.0/8 or 2001:db8::/32"));
         }
     };
     if net != net.trunc() {

@@ -10,6 +10,10 @@ use crate::error::Result;
 use crate::plan::rules::RuleSet;
 use crate::types::name::IfName;
 
+mod read;
+#[cfg(test)]
+mod tests;
+
 /// Where it is, unless `--config` says otherwise.
 pub const PATH: &str = "/etc/oci-netkit/config.toml";
 
@@ -84,7 +88,6 @@ impl Config {
     /// # Errors
     /// [`crate::error::Kind::Config`] with all faults and their lines.
     pub fn parse(text: &str) -> Result<Self> {
-        let _ = text;
-        Ok(Self::default())
+        read::config(text)
     }
 }

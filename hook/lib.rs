@@ -6,6 +6,7 @@ pub mod apply;
 pub mod config;
 pub mod error;
 pub mod facts;
+pub mod inspect;
 pub mod kernel;
 pub mod plan;
 pub mod request;

@@ -1,1 +1,286 @@
-//! Runs a plan's steps in order and takes them back newest first.
+//! Runs a plan's steps in order and takes them back newest first, the failed one included.
+//!
+//! Each step's undo is in the journal before the step runs, so that a process killed at any
+//! instruction leaves a list of what may have to be taken back; [`recover`] does that. Touches the
+//! kernel through [`Host`] only, decides nothing.
+
+pub mod journal;
+
+use std::time::Duration;
+
+pub use crate::kernel::host::Host;
+
+use crate::error::{Context, Error, ErrorList, Kind, Result};
+use crate::kernel::host::RealHost;
+use crate::kernel::netns::Netns;
+use crate::plan::step::{Step, Undo};
+use crate::state::Paths;
+use crate::state::lock::Deadline;
+use crate::state::store::Store;
+use crate::types::id::NetnsCookie;
+use crate::types::record::{EndpointRecord, Phase};
+use journal::{FileJournal, Journal};
+
+/// Time for giving up a reservation, beside the deadline that ran out.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Runs the steps. If one fails or time runs out, takes back all that may have happened.
+///
+/// # Errors
+/// The step's error; if taking back failed too, that is in the text.
+pub fn apply(
+    steps: &[Step],
+    record: &EndpointRecord,
+    host: &mut dyn Host,
+    journal: &mut dyn Journal,
+    deadline: &Deadline,
+) -> Result<()> {
+    let mut done = Vec::new();
+    for step in steps {
+        let result = run(step, record, host, journal, deadline, &mut done);
+        if let Err(cause) = result {
+            done.reverse();
+            return Err(both(cause, &teardown(&done, host)));
+        }
+    }
+    Ok(())
+}
+
+/// One step: journal first, since SIGKILL may land between.
+fn run(
+    step: &Step,
+    record: &EndpointRecord,
+    host: &mut dyn Host,
+    journal: &mut dyn Journal,
+    deadline: &Deadline,
+    done: &mut Vec<Undo>,
+) -> Result<()> {
+    let what = step.describe();
+    deadline.check(&what)?;
+    if let Some(undo) = step.undo(record) {
+        journal.record(&undo).context("write journal")?;
+        done.push(undo);
+    }
+    host.run(step).context(what)
+}
+
+/// Runs undos in the given order; one that fails does not stop the next.
+pub fn teardown(undos: &[Undo], host: &mut dyn Host) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for undo in undos {
+        errors.keep(host.undo(undo));
+    }
+    errors
+}
+
+/// Keeps the cause in front and what rollback could not do behind it.
+fn both(cause: Error, rollback: &ErrorList) -> Error {
+    if rollback.is_empty() {
+        return cause;
+    }
+    let texts: Vec<String> = rollback.iter().map(ToString::to_string).collect();
+    let text = format!("{cause}; and taking it back failed: {}", texts.join("; "));
+    let error = Error::new(cause.kind(), text);
+    match cause.hint() {
+        Some(hint) => error.with_hint(hint),
+        None => error.with_hint("run: oci-netkit gc"),
+    }
+}
+
+/// Builds an endpoint whose record is reserved already: journal, steps, record active.
+///
+/// On failure nothing is left; the reservation is given up only when everything was taken back,
+/// else it stays with the journal for [`recover`], so that its id and addresses are not reused.
+///
+/// # Errors
+/// What went wrong, both causes if rollback failed too. [`Kind::Conflict`] when the reservation is
+/// gone.
+pub fn create(
+    paths: &Paths,
+    record: &EndpointRecord,
+    steps: &[Step],
+    netns: Netns,
+    deadline: &Deadline,
+) -> Result<EndpointRecord> {
+    let mut host = RealHost::new(paths, record.clone(), Some(netns));
+    create_on(&mut host, paths, record, steps, deadline)
+}
+
+/// As [`create`], on any host.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_on(
+    host: &mut dyn Host,
+    paths: &Paths,
+    record: &EndpointRecord,
+    steps: &[Step],
+    deadline: &Deadline,
+) -> Result<EndpointRecord> {
+    let store = Store::open(paths)?;
+    let lock = store.lock_endpoint(record.cookie, deadline)?;
+    if !is_reserved(&store, record)? {
+        let text = format!(
+            "the reservation of network namespace {} is gone",
+            record.cookie
+        );
+        return Err(Error::new(Kind::Conflict, text));
+    }
+    let path = store.view().journal_path(record.cookie);
+    let mut journal = FileJournal::create(&path, record)?;
+    let built = apply(steps, record, host, &mut journal, deadline)
+        .and_then(|()| activate(&store, host, deadline));
+    match built {
+        Ok(record) => {
+            // The endpoint stands; a journal that stays is dropped by `recover`.
+            if let Err(e) = journal.finish() {
+                log::warn!("{e}");
+            }
+            Ok(record)
+        }
+        Err(cause) => {
+            let rollback = undo_journal(&store, record, host);
+            if rollback.is_empty() {
+                lock.remove()?;
+            }
+            Err(both(cause, &rollback))
+        }
+    }
+}
+
+/// Still the one that was planned, not a later endpoint's.
+fn is_reserved(store: &Store, record: &EndpointRecord) -> Result<bool> {
+    let now = store.view().find(record.cookie)?;
+    Ok(now.is_some_and(|r| r.boot_id == record.boot_id && r.id == record.id))
+}
+
+/// The record counts as complete; what was loaded for it stays.
+fn activate(store: &Store, host: &mut dyn Host, deadline: &Deadline) -> Result<EndpointRecord> {
+    let lock = store.lock_ledger(deadline)?;
+    let mut record = host.record().clone();
+    store.activate(&lock, &mut record)?;
+    host.commit()?;
+    Ok(record)
+}
+
+/// Takes back all that the journal says, then gives up the reservation. What [`apply`] took back
+/// already is gone, which costs nothing to see again; what it could not is tried once more.
+///
+/// The journal goes before the record: killed in between, the record is left to `gc`. The other
+/// way round, a journal would speak of an id that is somebody else's.
+fn undo_journal(store: &Store, record: &EndpointRecord, host: &mut dyn Host) -> ErrorList {
+    let path = store.view().journal_path(record.cookie);
+    let mut errors = ErrorList::new();
+    let entries = errors
+        .keep(journal::read(&path))
+        .flatten()
+        .unwrap_or_default();
+    for error in teardown(&entries.undos, host).iter() {
+        errors.push(error.clone());
+    }
+    if errors.is_empty() {
+        errors.keep(journal::finish(&path).and_then(|()| forget(store, record)));
+    }
+    errors
+}
+
+fn forget(store: &Store, record: &EndpointRecord) -> Result<()> {
+    // The create's deadline may be what failed; giving up a reservation gets its own time.
+    let lock = store.lock_ledger(&Deadline::after(GRACE))?;
+    store.remove(&lock, record.cookie, &record.boot_id)
+}
+
+/// Takes an endpoint down: the undos in the given order, then its record. Never stops; the record
+/// stays if something could not be undone, so that `gc` tries again. An endpoint that another
+/// process builds or takes down at this moment is left to that one.
+pub fn destroy(paths: &Paths, record: &EndpointRecord, undos: &[Undo]) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Err(e) = destroy_locked(paths, record, undos, &mut errors) {
+        errors.push(e);
+    }
+    errors
+}
+
+fn destroy_locked(
+    paths: &Paths,
+    record: &EndpointRecord,
+    undos: &[Undo],
+    errors: &mut ErrorList,
+) -> Result<()> {
+    let store = Store::open(paths)?;
+    let Some(lock) = store.try_lock_endpoint(record.cookie)? else {
+        return Ok(());
+    };
+    if !is_reserved(&store, record)? {
+        return lock.remove(); // another process took it down before
+    }
+    let mut host = RealHost::new(paths, record.clone(), None);
+    *errors = teardown(undos, &mut host);
+    if errors.is_empty() {
+        journal::finish(&store.view().journal_path(record.cookie))?;
+        forget(&store, record)?;
+        lock.remove()?;
+    }
+    Ok(())
+}
+
+/// What [`recover`] did.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Half-built endpoints that were taken down.
+    pub endpoints: Vec<EndpointRecord>,
+    /// What could not be taken back; its journal stays.
+    pub errors: ErrorList,
+}
+
+/// Takes back what killed hooks left half done. Journals of hooks that still run are left alone.
+///
+/// # Errors
+/// When the journals cannot be listed.
+pub fn recover(paths: &Paths, boot_id: &str) -> Result<Recovered> {
+    let store = Store::open(paths)?;
+    let mut recovered = Recovered::default();
+    for cookie in store.view().journals()? {
+        match recover_one(&store, paths, cookie, boot_id) {
+            Ok(Some(record)) => recovered.endpoints.push(record),
+            Ok(None) => {}
+            Err(e) => recovered
+                .errors
+                .push(e.with_context(format!("recover endpoint {cookie}"))),
+        }
+    }
+    Ok(recovered)
+}
+
+fn recover_one(
+    store: &Store,
+    paths: &Paths,
+    cookie: NetnsCookie,
+    boot_id: &str,
+) -> Result<Option<EndpointRecord>> {
+    let Some(lock) = store.try_lock_endpoint(cookie)? else {
+        return Ok(None);
+    };
+    let path = store.view().journal_path(cookie);
+    let Some(entries) = journal::read(&path)? else {
+        return Ok(None);
+    };
+    let now = store.view().find(cookie)?;
+    let Some(record) = entries.record.filter(|r| r.boot_id == boot_id) else {
+        // Killed before the first line was whole, so before any step; or of another boot.
+        journal::finish(&path)?;
+        return Ok(None);
+    };
+    if now.is_some_and(|r| r.boot_id == boot_id && r.phase == Phase::Active) {
+        // Killed after the endpoint was complete.
+        journal::finish(&path)?;
+        return Ok(None);
+    }
+    let mut host = RealHost::new(paths, record.clone(), None);
+    undo_journal(store, &record, &mut host).into_result(())?;
+    lock.remove()?;
+    Ok(Some(record))
+}
+
+#[cfg(test)]
+mod tests;

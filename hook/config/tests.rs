@@ -1,1 +1,192 @@
+use super::*;
 
+#[track_caller]
+fn refused(text: &str, parts: &[&str]) -> String {
+    let said = Config::parse(text).unwrap_err();
+    assert_eq!(said.kind(), crate::error::Kind::Config);
+    let said = said.report();
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in:\n{said}");
+    }
+    said
+}
+
+#[test]
+fn no_text_is_the_default() {
+    assert_eq!(Config::parse("").unwrap(), Config::default());
+    assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
+    let limits = Limits {
+        flows_out: 4096,
+        flows_in: 2048,
+        rules: 100_000,
+    };
+    assert_eq!(Config::default().limits, limits);
+}
+
+#[test]
+fn the_sample_is_read() {
+    let sample = include_str!("../../config/config.toml");
+    let config = Config::parse(sample).unwrap();
+    assert_eq!(
+        config,
+        Config::default(),
+        "everything in the sample is commented out"
+    );
+    // What is commented out is an example, so it must be right as well.
+    let all: String = sample
+        .lines()
+        .filter(|l| !l.starts_with("# "))
+        .map(|l| l.strip_prefix('#').unwrap_or(l).to_owned() + "\n")
+        .collect();
+    let config = Config::parse(&all).unwrap();
+    assert_eq!(config.pools.len(), 2);
+    assert!(config.profiles.contains_key("default"));
+    assert_eq!(config.warnings, [""; 0]);
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = Config::parse(
+        r#"
+uplinks = ["eth0", "eth1"]
+allow_net_admin = true
+[[pool]]
+prefix = "192.0.2.0/24"
+reach = "routed"
+[[pool]]
+prefix = "2001:db8::/64"
+reach = "routed"
+[dns]
+servers = ["192.0.2.53"]
+[limits]
+flows_out = 0x1000
+flows_in = 1
+rules = 5
+[profile.default]
+egress = "any:443; udp:any:53"
+[profile.ci]
+egress = ["tcp:any:443", """
+  tcp:any:80
+  tcp:any:22 """]
+ingress = ""
+"#,
+    )
+    .unwrap();
+    assert_eq!(config.uplinks.unwrap().len(), 2);
+    assert_eq!(config.pools[1].prefix, "2001:db8::/64".parse().unwrap());
+    assert_eq!(config.resolvers, Some(vec!["192.0.2.53".parse().unwrap()]));
+    assert_eq!(
+        config.limits,
+        Limits {
+            flows_out: 4096,
+            flows_in: 1,
+            rules: 5
+        }
+    );
+    assert!(config.allow_net_admin);
+    assert_eq!(config.profiles["default"].egress.rules().len(), 2);
+    let ci = ["tcp:any:443", "tcp:any:80", "tcp:any:22"];
+    assert_eq!(config.profiles["ci"].egress.texts(), ci);
+}
+
+#[test]
+fn all_faults_are_told_with_their_lines_in_order() {
+    let said = refused(
+        "limits = 3\nuplink = [\"eth0\"]\nallow_net_admin = \"yes\"\n\n[[pool]]\nreach = \"routed\"\n",
+        &[
+            "4 faults:",
+            "line 1: limits: a table is wanted",
+            "line 2: uplink: unknown key; hint: did you mean uplinks?",
+            "line 3: allow_net_admin: true or false",
+            "line 5: pool.prefix: missing",
+        ],
+    );
+    let lines: Vec<&str> = said.lines().skip(1).map(|l| &l[..8]).collect();
+    assert!(lines.is_sorted(), "{said}");
+}
+
+#[test]
+fn broken_toml_is_told_with_its_line() {
+    refused("a = 1\nb = = 2\n", &["line 2:"]);
+    refused(
+        "uplinks = [\"a\"]\nuplinks = [\"b\"]\n",
+        &["line 2:", "duplicate"],
+    );
+}
+
+#[test]
+fn later_keys_are_refused_not_ignored() {
+    refused("[ceiling]\n", &["line 1: ceiling: not yet supported"]);
+    refused(
+        "audit_allowed = true\nnat_ports = \"1-2\"\n",
+        &["audit_allowed", "nat_ports"],
+    );
+    refused("[dns]\nsearch = []\n", &["dns.search: not yet supported"]);
+    let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"masquerade\"\n";
+    refused(
+        pool,
+        &["line 3: pool.reach: masquerade is not yet supported"],
+    );
+}
+
+#[test]
+fn pools_are_checked() {
+    let pool = |p: &str| format!("[[pool]]\nprefix = \"{p}\"\nreach = \"routed\"\n");
+    refused(&pool("192.0.2.1/24"), &["line 2", "write 192.0.2.0/24"]);
+    refused(&pool("10.88.5.0/24"), &["10.88.0.0/16, which podman uses"]);
+    refused(&pool("10.0.0.0/8"), &["podman"]);
+    refused(&pool("10.89.0.0/24"), &["10.89.0.0/16, which podman uses"]);
+    refused(&pool("127.1.0.0/16"), &["127.0.0.0/8"]);
+    refused(&pool("fe80::/64"), &["fe80::/10"]);
+    refused(&pool("0.0.0.0/0"), &["overlaps"]);
+    refused(&pool("::ffff:10.0.0.0/104"), &["::ffff:0:0/96"]);
+    refused(&pool("192.0.2.0"), &["no prefix"]);
+    let two = pool("192.0.2.0/24") + &pool("192.0.2.128/25");
+    refused(
+        &two,
+        &["line 5", "192.0.2.128/25 overlaps the pool 192.0.2.0/24"],
+    );
+    refused(
+        "[[pool]]\nprefix = \"192.0.2.0/24\"\n",
+        &["pool.reach: missing", "routed"],
+    );
+    refused("[pool]\nprefix = \"192.0.2.0/24\"\n", &["[[pool]]"]);
+    let warned = Config::parse(&pool("10.200.0.0/24")).unwrap();
+    assert!(
+        warned.warnings[0].contains("10.128.0.0/9"),
+        "{:?}",
+        warned.warnings
+    );
+}
+
+#[test]
+fn rules_of_profiles_are_checked_where_they_stand() {
+    refused(
+        "[profile.x]\negress = [\n  \"any:443\",\n  \"any:0\",\n]\n",
+        &["line 4: profile.x.egress: rule \"any:0\", column 5"],
+    );
+    refused(
+        "[profile.x]\negres = \"\"\n",
+        &["profile.x.egres: unknown key", "egress?"],
+    );
+    refused("[profile.x]\negress = 5\n", &["a string or a list"]);
+    refused("[profile.\"a b\"]\n", &["profile: \"a b\" is not"]);
+}
+
+#[test]
+fn name_servers_and_limits_are_checked() {
+    refused(
+        "[dns]\nservers = [\"127.0.0.53\"]\n",
+        &["line 2", "loopback"],
+    );
+    refused("[dns]\nservers = []\n", &["empty"]);
+    refused("[dns]\nservers = \"192.0.2.1\"\n", &["a list of strings"]);
+    refused(
+        "[limits]\nflows_out = 0\n",
+        &["limits.flows_out: not a number of 1 to 1048576"],
+    );
+    refused(
+        "uplinks = [\"eth0\", \"eth0\", \"lo\"]\n",
+        &["twice", "not lo"],
+    );
+}

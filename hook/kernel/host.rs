@@ -1,1 +1,327 @@
-//! Runs one step or undo of the plan on the real kernel.
+//! Runs one step or undo of a plan on the real kernel, as `apply/` orders.
+//!
+//! A step fills in what becomes known (interface indexes, generation) in the record. An undo is
+//! right whether its step ran whole, half or never, and may run twice.
+
+use std::time::Duration;
+
+use super::bpf::maps::Maps;
+use super::bpf::{attach, load};
+use super::bpffs::{self, Pins};
+use super::netlink::{Netlink, addr, link, route};
+use super::netns::Netns;
+use super::sysctl;
+use crate::error::{Error, ErrorList, Kind, Result};
+use crate::plan::step::{PairSpec, RouteSpec, Side, Step, Undo, Uplink};
+use crate::state::Paths;
+use crate::state::fresh::Fresh;
+use crate::state::lock::{Deadline, Lock};
+use crate::state::store::Store;
+use crate::types::record::EndpointRecord;
+
+/// For the generation lock: a first load takes a second or two on a slow machine.
+const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What can be done to a host; the seam at which tests let steps fail.
+pub trait Host {
+    /// Does one thing.
+    ///
+    /// # Errors
+    /// Why it did not happen; part of it may have.
+    fn run(&mut self, step: &Step) -> Result<()>;
+
+    /// Takes one thing back.
+    ///
+    /// # Errors
+    /// Why it may still be there. "Already gone" is no error.
+    fn undo(&mut self, undo: &Undo) -> Result<()>;
+
+    /// The attempt succeeded: programs it loaded stay when the endpoint goes.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    fn commit(&mut self) -> Result<()>;
+
+    /// The endpoint's record with what has become known.
+    fn record(&self) -> &EndpointRecord;
+}
+
+/// This machine's kernel, as seen by one endpoint.
+#[derive(Debug)]
+pub struct RealHost {
+    paths: Paths,
+    pins: Pins,
+    record: EndpointRecord,
+    netns: Option<Netns>,
+    outside: Option<Netlink>,
+    inside: Option<Netlink>,
+    maps: Option<Maps>,
+}
+
+impl RealHost {
+    /// For an endpoint; without its namespace only undos can run.
+    #[must_use]
+    pub fn new(paths: &Paths, record: EndpointRecord, netns: Option<Netns>) -> Self {
+        Self {
+            paths: paths.clone(),
+            pins: Pins::new(&paths.bpffs_dir),
+            record,
+            netns,
+            outside: None,
+            inside: None,
+            maps: None,
+        }
+    }
+
+    fn netns(&self) -> Result<&Netns> {
+        self.netns
+            .as_ref()
+            .ok_or_else(|| Error::new(Kind::Internal, "the namespace is not open"))
+    }
+
+    fn outside(&mut self) -> Result<&Netlink> {
+        let netlink = match self.outside.take() {
+            Some(netlink) => netlink,
+            None => Netlink::open()?,
+        };
+        Ok(self.outside.insert(netlink))
+    }
+
+    fn inside(&mut self) -> Result<&Netlink> {
+        let netlink = match self.inside.take() {
+            Some(netlink) => netlink,
+            None => Netlink::open_in(self.netns()?)?,
+        };
+        Ok(self.inside.insert(netlink))
+    }
+
+    fn maps(&mut self) -> Result<&Maps> {
+        let maps = match self.maps.take() {
+            Some(maps) => maps,
+            None => load::open_maps(&self.pins)?,
+        };
+        Ok(self.maps.insert(maps))
+    }
+
+    fn lock(&self) -> Result<(Store, Lock)> {
+        let store = Store::open(&self.paths)?;
+        let lock = store.lock_generation(&Deadline::after(LOCK_PATIENCE))?;
+        Ok((store, lock))
+    }
+
+    /// Whether other endpoints of this boot need what is shared. Reservations count, as does a
+    /// record that cannot be read: it may be one.
+    fn has_others(&self, store: &Store) -> Result<bool> {
+        let contents = store.view().contents()?;
+        let other =
+            |r: &EndpointRecord| r.boot_id == self.record.boot_id && r.cookie != self.record.cookie;
+        Ok(!contents.faulty.is_empty() || contents.records.iter().any(other))
+    }
+
+    fn ensure_generation(&mut self) -> Result<()> {
+        let (store, _lock) = self.lock()?;
+        if !load::is_loaded(&self.pins) {
+            let maps = !load::has_maps(&self.pins);
+            store.set_fresh(&Fresh {
+                generation: load::CURRENT.into(),
+                maps,
+            })?;
+            load::load(&self.pins)?;
+        }
+        load::CURRENT.clone_into(&mut self.record.generation);
+        Ok(())
+    }
+
+    fn ensure_uplinks(&mut self, uplinks: &[Uplink]) -> Result<()> {
+        let (_, _lock) = self.lock()?;
+        let pins = self.pins.clone();
+        let maps = self.maps()?;
+        for uplink in uplinks {
+            maps.add_uplink(uplink)?;
+            attach::ensure_uplink(&pins, load::CURRENT, uplink.ifindex)?;
+        }
+        maps.set_multicast_uplink(uplinks.first().map_or(0, |u| u.ifindex))
+    }
+
+    fn create_pair(&mut self, spec: &PairSpec) -> Result<()> {
+        self.outside()?;
+        let outside = self.outside.as_ref();
+        let outside = outside.ok_or_else(|| Error::new(Kind::Internal, "no netlink socket"))?;
+        let (indexes, inside) = link::create_pair(outside, self.netns()?, spec)?;
+        self.inside = Some(inside);
+        self.record.primary_ifindex = indexes.primary;
+        self.record.peer_ifindex = indexes.peer;
+        Ok(())
+    }
+
+    fn link_up(&mut self, side: Side) -> Result<()> {
+        let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
+        match side {
+            Side::Primary => link::up(self.outside()?, primary),
+            Side::Peer => {
+                let inside = self.inside()?;
+                link::up(inside, link::LOOPBACK_IFINDEX)?;
+                link::up(inside, peer)
+            }
+        }
+    }
+
+    fn add_route(&mut self, side: Side, spec: &RouteSpec) -> Result<()> {
+        let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
+        match side {
+            Side::Primary => route::add(self.outside()?, primary, spec),
+            Side::Peer => route::add(self.inside()?, peer, spec),
+        }
+    }
+
+    fn release_generation(&mut self) -> Result<()> {
+        let (store, _lock) = self.lock()?;
+        let Some(fresh) = store.view().fresh()? else {
+            return Ok(());
+        };
+        if self.has_others(&store)? {
+            return Ok(()); // theirs to keep, or to unload when they fail
+        }
+        self.maps = None;
+        load::unload(&self.pins, &fresh.generation)?;
+        if fresh.maps {
+            load::unload_maps(&self.pins)?;
+        }
+        for dir in [
+            self.pins.links(),
+            self.pins.uplinks(),
+            self.pins.base().to_owned(),
+        ] {
+            bpffs::remove_empty(&dir)?;
+        }
+        store.clear_fresh()
+    }
+
+    fn release_uplinks(&mut self) -> Result<()> {
+        let (store, _lock) = self.lock()?;
+        if self.has_others(&store)? {
+            return Ok(());
+        }
+        let has_maps = load::has_maps(&self.pins);
+        for (ifindex, _) in attach::uplinks(&self.pins)? {
+            attach::remove_uplink(&self.pins, ifindex)?;
+            if has_maps {
+                self.maps()?.remove_uplink(ifindex)?;
+            }
+        }
+        if has_maps {
+            self.maps()?.set_multicast_uplink(0)?;
+        }
+        bpffs::remove_empty(&self.pins.uplinks())
+    }
+}
+
+impl Host for RealHost {
+    fn run(&mut self, step: &Step) -> Result<()> {
+        let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
+        match step {
+            Step::EnsureGeneration => self.ensure_generation(),
+            Step::EnsureUplinks(uplinks) => self.ensure_uplinks(uplinks),
+            Step::CreatePair(spec) => self.create_pair(spec),
+            Step::SetSysctl {
+                side,
+                family,
+                device,
+                name,
+                value,
+            } => {
+                let netns = match side {
+                    Side::Primary => None,
+                    Side::Peer => Some(self.netns()?),
+                };
+                sysctl::set(netns, family, device, name, value)
+            }
+            Step::FillMaps(spec) => self.maps()?.fill(spec, primary, peer),
+            Step::AttachPrograms { guard } => attach::attach_endpoint(
+                &self.pins,
+                &self.record.generation,
+                self.record.cookie,
+                primary,
+                *guard,
+            ),
+            Step::AddAddress(net) => addr::add(self.inside()?, peer, net),
+            Step::LinkUp(side) => self.link_up(*side),
+            Step::AddRoute { side, route } => self.add_route(*side, route),
+            Step::PublishAddresses { id, addresses } => {
+                self.maps()?.publish(*id, addresses, primary, peer)
+            }
+        }
+    }
+
+    fn undo(&mut self, undo: &Undo) -> Result<()> {
+        // Without maps nothing can be in them.
+        let has_maps = load::has_maps(&self.pins);
+        match undo {
+            Undo::ReleaseGeneration => self.release_generation(),
+            Undo::ReleaseUplinks => self.release_uplinks(),
+            Undo::DeletePair { primary } => link::delete_pair(self.outside()?, primary),
+            Undo::ClearMaps { id } if has_maps => self.maps()?.clear(*id),
+            Undo::RetractAddresses { id, addresses } if has_maps => {
+                self.maps()?.retract(*id, addresses)
+            }
+            Undo::ClearMaps { .. } | Undo::RetractAddresses { .. } => Ok(()),
+            Undo::DetachPrograms { cookie } => attach::detach_endpoint(&self.pins, *cookie),
+        }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        Store::open(&self.paths)?.clear_fresh()
+    }
+
+    fn record(&self) -> &EndpointRecord {
+        &self.record
+    }
+}
+
+/// Puts the programs of this build on every link, for an upgrade; older ones are unpinned. Does
+/// nothing where no endpoint stands. Never stops.
+pub fn upgrade(paths: &Paths) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if let Err(e) = upgrade_locked(paths, &mut errors) {
+        errors.push(e);
+    }
+    errors
+}
+
+fn upgrade_locked(paths: &Paths, errors: &mut ErrorList) -> Result<()> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    let store = Store::open(paths)?;
+    let _lock = store.lock_generation(&Deadline::after(LOCK_PATIENCE))?;
+    if pins.endpoints()?.is_empty() {
+        return Ok(());
+    }
+    if !load::is_loaded(&pins) {
+        load::load(&pins)?;
+    }
+    *errors = attach::replace_all(&pins, load::CURRENT);
+    if errors.is_empty() {
+        for old in pins.generations()? {
+            if old != load::CURRENT {
+                errors.keep(load::unload(&pins, &old));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes everything of ours off the kernel but pairs and their routes, which go with
+/// [`Undo::DeletePair`]: links, programs, maps, of all generations. Never stops.
+pub fn unload(paths: &Paths) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let pins = Pins::new(&paths.bpffs_dir);
+    let locked =
+        Store::open(paths).and_then(|store| store.lock_generation(&Deadline::after(LOCK_PATIENCE)));
+    let Some(_lock) = errors.keep(locked) else {
+        return errors;
+    };
+    for (ifindex, _) in errors.keep(attach::uplinks(&pins)).unwrap_or_default() {
+        errors.keep(attach::remove_uplink(&pins, ifindex));
+    }
+    errors.keep(bpffs::remove_dir(pins.base()));
+    errors
+}

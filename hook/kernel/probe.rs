@@ -1,1 +1,202 @@
-//! Finds facts, judges nothing.
+//! Finds facts about the host and a container's namespace; judges nothing, changes nothing.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::netlink::{Netlink, addr, link, route};
+use super::netns::Netns;
+use super::process::{self, Process};
+use super::{bpffs, caps};
+use crate::error::{Context, Result};
+use crate::facts::{Ability, HostFacts, NamespaceFacts};
+use crate::state::Paths;
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// systemd-resolved's list of the servers behind its own 127.0.0.53.
+const RESOLVED_UPSTREAMS: &str = "/run/systemd/resolve/resolv.conf";
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The host, now.
+///
+/// # Errors
+/// [`crate::error::Kind::Kernel`] when /proc or rtnetlink refuse. What this host cannot do is in
+/// the facts.
+pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
+    let netlink = Netlink::open()?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs());
+    let mut links = link::list(&netlink)?;
+    for link in &mut links {
+        let device = Path::new("/sys/class/net").join(&link.name).join("device");
+        link.physical = device.exists();
+    }
+    Ok(HostFacts {
+        boot_id: boot_id()?,
+        kernel_release: trimmed("/proc/sys/kernel/osrelease")?,
+        netkit: netkit(&netlink),
+        btf: btf(),
+        bpffs: bpffs_at(&paths.bpffs_dir),
+        privileges: privileges()?,
+        ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        links,
+        addresses: addr::list(&netlink)?,
+        routes: route::list(&netlink)?,
+        resolvers: resolvers(),
+        now,
+    })
+}
+
+/// /proc/sys/kernel/random/boot_id.
+///
+/// # Errors
+/// When /proc is not mounted.
+pub fn boot_id() -> Result<String> {
+    trimmed("/proc/sys/kernel/random/boot_id")
+}
+
+/// The namespace of the container's init process. Opened before the process is asked whether it
+/// lives, so it is that process's.
+///
+/// # Errors
+/// [`crate::error::Kind::BadInput`] for a process that has ended, and for an unreadable bundle.
+pub fn namespace_facts(process: &Process, bundle: &Path) -> Result<(Netns, NamespaceFacts)> {
+    let start_time = process.start_time()?;
+    let netns = Netns::of_process(process)?;
+    let has_user_namespace = process.has_user_namespace()?;
+    let mut links = link::list(&Netlink::open_in(&netns)?)?;
+    links.retain(|l| !l.loopback);
+    let bundle = process::bundle_facts(bundle)?;
+    let facts = NamespaceFacts {
+        cookie: netns.cookie(),
+        is_host: netns.is_own()?,
+        network_comes_later: has_user_namespace && links.is_empty() && bundle.expects_network,
+        links,
+        has_user_namespace,
+        bypass_capabilities: bundle.bypass_capabilities,
+        start_time,
+    };
+    // All of the above was about this process only if it still is this process.
+    process.check_alive()?;
+    Ok((netns, facts))
+}
+
+fn trimmed(path: &str) -> Result<String> {
+    Ok(fs::read_to_string(path)
+        .context(format!("read {path}"))?
+        .trim()
+        .to_owned())
+}
+
+/// Asks the kernel, which needs `CAP_NET_ADMIN`; where it does not say, its type information
+/// has the device's private struct.
+fn netkit(netlink: &Netlink) -> Ability {
+    let has = link::has_netkit(netlink)
+        .unwrap_or_else(|| fs::read(BTF).is_ok_and(|btf| contains(&btf, b"\0netkit_link\0")));
+    if has {
+        Ability::Yes
+    } else {
+        Ability::No(link::NO_NETKIT.into())
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|w| w == needle)
+}
+
+fn btf() -> Ability {
+    if Path::new(BTF).exists() {
+        Ability::Yes
+    } else {
+        Ability::No(format!(
+            "this kernel has no type information ({BTF}, CONFIG_DEBUG_INFO_BTF)"
+        ))
+    }
+}
+
+/// Our directory, or where it is going to be.
+fn bpffs_at(dir: &Path) -> Ability {
+    let there = dir.ancestors().find(|d| d.exists()).unwrap_or(dir);
+    if bpffs::is_bpffs(there) {
+        return Ability::Yes;
+    }
+    let mount = dir.parent().unwrap_or(dir).display().to_string();
+    Ability::No(format!(
+        "no bpf file system at {mount} (mount -t bpf bpf {mount})"
+    ))
+}
+
+fn privileges() -> Result<Ability> {
+    if !process::in_initial_user_namespace()? {
+        return Ok(Ability::No(
+            "this is rootless: only root of the host can do it".into(),
+        ));
+    }
+    let missing = caps::missing()?;
+    if missing.is_empty() {
+        return Ok(Ability::Yes);
+    }
+    Ok(Ability::No(format!(
+        "this process lacks {}",
+        missing.join(", ")
+    )))
+}
+
+/// Name servers a container can reach: loopback is the host's own.
+fn resolvers() -> Vec<IpAddr> {
+    for path in [RESOLV_CONF, RESOLVED_UPSTREAMS] {
+        let found = match fs::read_to_string(path) {
+            Ok(text) => reachable(&text),
+            Err(e) => {
+                if e.kind() != ErrorKind::NotFound {
+                    log::warn!("read {path}: {e}");
+                }
+                continue;
+            }
+        };
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+/// Servers of a resolv.conf that are not loopback. One with a zone is link-local: of no use
+/// elsewhere.
+fn reachable(text: &str) -> Vec<IpAddr> {
+    let mut servers: Vec<IpAddr> = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_ascii_whitespace();
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        let server = words.next().and_then(|w| w.parse().ok());
+        servers.extend(server.filter(|s: &IpAddr| !s.is_loopback() && !s.is_unspecified()));
+    }
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_reachable_servers_count() {
+        let text = "# nameserver 1.1.1.1\nnameserver 127.0.0.53\nnameserver\t192.0.2.1 # x\n\
+                    nameserver ::1\nnameserver 2001:db8::1\nnameserver fe80::1%eth0\n\
+                    options edns0\nnameserver\nnameservers 9.9.9.9\n";
+        let wanted: Vec<IpAddr> =
+            vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        assert_eq!(reachable(text), wanted);
+        assert!(reachable("nameserver 127.0.0.53").is_empty());
+    }
+
+    #[test]
+    fn needle_is_found_whole() {
+        assert!(contains(b"\0x\0netkit_link\0", b"\0netkit_link\0"));
+        assert!(!contains(b"\0netkit_links\0", b"\0netkit_link\0"));
+    }
+}

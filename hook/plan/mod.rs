@@ -3,18 +3,26 @@
 //! [`plan`] turns a request, the config and what was found into a list of [`step::Step`], or into
 //! *all* reasons why not. `apply/` runs the steps; `teardown.rs` decides what to take away.
 
+mod admit;
 pub mod compile;
+mod create;
+mod ipam;
+mod join;
+pub mod link;
+pub mod locate;
 pub mod policy;
 pub mod rules;
 pub mod step;
 pub mod teardown;
 
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Member};
+use policy::{Places, Policy};
+use rules::RuleSet;
 use step::Step;
 
 /// What to do about a request.
@@ -62,6 +70,37 @@ pub fn plan(
     namespace: &NamespaceFacts,
     ledger: &Ledger,
 ) -> Result<Decision> {
-    let _ = (request, config, host, namespace, ledger);
-    Err(Error::new(Kind::Internal, "not written"))
+    let is_there = |e: &&EndpointRecord| e.cookie == namespace.cookie && e.boot_id == host.boot_id;
+    match ledger.endpoints.iter().find(is_there) {
+        Some(record) if !namespace.is_host => join::join(request, config, namespace, record),
+        _ => create::create(request, config, host, namespace, ledger),
+    }
+}
+
+/// The rules of an endpoint as its record has them, with what they refer to now: for `check`, and
+/// to compile them anew.
+///
+/// # Errors
+/// [`crate::error::Kind::BadInput`] for a record that this version does not understand, and what
+/// is wrong with the uplinks.
+pub fn policy_of(record: &EndpointRecord, config: &Config, host: &HostFacts) -> Result<Policy> {
+    let uplinks = link::uplinks(config, host)?;
+    let places = create::places(config, host, &uplinks);
+    Ok(Policy {
+        egress: RuleSet::from_texts(&record.egress)?,
+        ingress: RuleSet::from_texts(&record.ingress)?,
+        places: Places {
+            resolvers: record.resolvers.clone(),
+            ..places
+        },
+    })
+}
+
+/// The container as a member of its namespace's endpoint.
+fn member(request: &Request, namespace: &NamespaceFacts) -> Member {
+    Member {
+        container_id: request.container_id.clone(),
+        pid: request.pid,
+        start_time: namespace.start_time,
+    }
 }

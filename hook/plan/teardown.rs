@@ -1,9 +1,14 @@
 //! What to take away after a container ended, and what a crash left behind. Pure: whether a
 //! process is dead is asked of the caller.
 
+use ipnet::IpNet;
+
 use super::step::Undo;
 use crate::types::id::{ContainerId, NetnsCookie};
 use crate::types::record::{EndpointRecord, Member};
+
+#[cfg(test)]
+mod tests;
 
 /// What is to be taken away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,33 +24,93 @@ pub struct Teardown {
     pub unpin: Vec<NetnsCookie>,
 }
 
-/// What poststop of a container takes away: it has no pid, so only members whose process is dead.
-/// Also reaps other dead endpoints that are met.
+/// What poststop of a container takes away. It has no pid, so only members whose process is dead
+/// go: a restart builds the new namespace before the old one's poststop.
 pub fn poststop(
     container: &ContainerId,
     records: &[EndpointRecord],
     boot_id: &str,
     is_dead: &dyn Fn(&Member) -> bool,
 ) -> Teardown {
-    let _ = (container, records, boot_id, is_dead);
-    Teardown::default()
+    let goes = |m: &Member| m.container_id == *container && is_dead(m);
+    let mut teardown = Teardown::default();
+    records
+        .iter()
+        .filter(|r| r.boot_id == boot_id)
+        .for_each(|r| teardown.strike(r, &goes));
+    teardown
 }
 
 /// What `gc`, and every create, takes away: dead members everywhere, endpoints without a member,
 /// records of another boot, and pin directories (by cookie) without a record of this boot.
+///
+/// A record in phase creating is judged by its member as well: when the hook died, so does the
+/// container it held up.
 pub fn gc(
     records: &[EndpointRecord],
     pins: &[NetnsCookie],
     boot_id: &str,
     is_dead: &dyn Fn(&Member) -> bool,
 ) -> Teardown {
-    let _ = (records, pins, boot_id, is_dead);
-    Teardown::default()
+    let mut teardown = Teardown::default();
+    for record in records {
+        if record.boot_id == boot_id {
+            teardown.strike(record, is_dead);
+        } else {
+            // Its devices, maps and pins went with that boot.
+            teardown
+                .forget
+                .push((record.boot_id.clone(), record.cookie));
+        }
+    }
+    let is_known = |c: &NetnsCookie| {
+        records
+            .iter()
+            .any(|r| r.cookie == *c && r.boot_id == boot_id)
+    };
+    teardown.unpin = pins.iter().copied().filter(|c| !is_known(c)).collect();
+    teardown
+}
+
+impl Teardown {
+    /// True if there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Strikes the members that go; without a member the endpoint goes.
+    fn strike(&mut self, record: &EndpointRecord, goes: &dyn Fn(&Member) -> bool) {
+        let (gone, stay): (Vec<&Member>, Vec<&Member>) =
+            record.members.iter().partition(|m| goes(m));
+        if gone.is_empty() && !record.members.is_empty() {
+            return;
+        }
+        if stay.is_empty() {
+            self.remove.push((record.cookie, undo_all(record)));
+        } else {
+            self.leave
+                .extend(gone.into_iter().map(|m| (record.cookie, m.clone())));
+        }
+    }
 }
 
 /// How to take a whole endpoint down, newest first. Every undo is safe if its step never ran.
 #[must_use]
 pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
-    let _ = record;
-    Vec::new()
+    vec![
+        Undo::RetractAddresses {
+            id: record.id,
+            addresses: record.addresses.iter().map(IpNet::addr).collect(),
+        },
+        Undo::DetachPrograms {
+            cookie: record.cookie,
+        },
+        Undo::ClearMaps { id: record.id },
+        Undo::DeletePair {
+            primary: record.primary.clone(),
+        },
+        Undo::ReleaseUplinks,
+        Undo::ReleaseGeneration,
+    ]
 }

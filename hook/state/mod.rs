@@ -1,1 +1,28 @@
-//! What is remembered between two runs.
+//! What is remembered between two runs: records, journals, the last failures, locks.
+//!
+//! Everything lies under one directory of mode 0700 in /run, so it ends with the boot as the
+//! kernel objects do. Only files here: kernel objects are `kernel/`'s, decisions `plan/`'s.
+
+pub mod fresh;
+pub mod lock;
+pub mod store;
+
+use std::path::PathBuf;
+
+/// Where this program keeps things. Tests use directories of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// Records, journals, locks.
+    pub state_dir: PathBuf,
+    /// Our directory on the bpf file system: programs, maps, links.
+    pub bpffs_dir: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            state_dir: "/run/oci-netkit".into(),
+            bpffs_dir: "/sys/fs/bpf/oci-netkit".into(),
+        }
+    }
+}

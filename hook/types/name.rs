@@ -28,7 +28,10 @@ impl IfName {
         } else {
             Err(Error::new(
                 Kind::BadInput,
-                format!("{text:?} is not a device name (1 to 15 of A-Z a-z 0-9 _ . -, not lo)"),
+                format!(
+                    "{} is not a device name (1 to 15 of A-Z a-z 0-9 _ . -, not lo)",
+                    shown(text)
+                ),
             ))
         }
     }
@@ -74,8 +77,18 @@ pub fn check_label(text: &str) -> Result<()> {
     }
     Err(Error::new(
         Kind::BadInput,
-        format!("{text:?} is not [A-Za-z0-9][A-Za-z0-9_.-]{{0,63}}"),
+        format!("{} is not [A-Za-z0-9][A-Za-z0-9_.-]{{0,63}}", shown(text)),
     ))
+}
+
+/// Text of others in messages: quoted, escaped and not too long.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    const MOST: usize = 80;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}...", text.get(..end).unwrap_or_default()),
+        None => format!("{text:?}"),
+    }
 }
 
 /// The known word that `text` is most likely a misspelling of, for "did you mean".

@@ -19,6 +19,8 @@ pub enum Phase {
     Creating,
     /// All steps are done.
     Active,
+    /// Being taken down: nobody joins any more.
+    Ending,
 }
 
 /// One container in the endpoint's namespace.

@@ -1,1 +1,8 @@
-//! rtnetlink, one file per object kind.
+//! rtnetlink, one file per object kind; only `socket.rs` knows how messages travel.
+
+pub mod addr;
+pub mod link;
+pub mod route;
+pub mod socket;
+
+pub use socket::{Netlink, Refused};

@@ -10,10 +10,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{FORM, Ports, Protocol, Rule, RuleSet, Target, number};
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::types::name::nearest;
+use crate::types::name::{nearest, shown};
 
 /// Faults shown of one list; a wrong file must not fill the journal.
 const MAX_FAULTS: usize = 20;
+
+/// Longest rule that is read, bytes: a name has 253, the rest is room for all around it.
+const MAX_TEXT: usize = 320;
 
 const KEYWORDS: [(&str, Target); 7] = [
     ("any", Target::Any),
@@ -147,6 +150,12 @@ impl<'a> Line<'a> {
     /// Mistakes that people bring along from other tools.
     fn refuse_foreign(self) -> Result<()> {
         let text = self.text;
+        if text.len() > MAX_TEXT {
+            let message = format!("rule {} is longer than {MAX_TEXT} bytes", shown(text));
+            return Err(
+                Error::new(Kind::BadInput, message).with_hint(format!("the form is {FORM}"))
+            );
+        }
         if let Some((at, c)) = text.char_indices().find(|(_, c)| !c.is_ascii_graphic()) {
             let message = format!("{c:?} is no part of a rule");
             return Err(self.fault(&text[at..], message).with_hint(
@@ -172,13 +181,16 @@ impl<'a> Line<'a> {
         let is_ipv6 = |t: &str| {
             t.contains(':') && (t.parse::<Ipv6Addr>().is_ok() || t.parse::<Ipv6Net>().is_ok())
         };
-        let shown = if is_ipv6(rest) {
-            format!("[{rest}]")
-        } else {
-            match rest.rsplit_once(':') {
-                Some((addr, ports)) if is_ipv6(addr) => format!("[{addr}]:{ports}"),
-                _ => return Ok(()),
+        let with_port = match rest.rsplit_once(':') {
+            Some((addr, ports)) if is_ipv6(addr) && is_ports(ports) => {
+                Some(format!("[{addr}]:{ports}"))
             }
+            _ => None,
+        };
+        let shown = match (is_ipv6(rest).then(|| format!("[{rest}]")), with_port) {
+            (Some(whole), Some(split)) => format!("{whole} (all ports) or {split}"),
+            (Some(shown), None) | (None, Some(shown)) => shown,
+            (None, None) => return Ok(()),
         };
         let before = &self.text[..self.text.len() - rest.len()];
         Err(self
@@ -343,7 +355,7 @@ impl<'a> Line<'a> {
         self.masked(word, IpNet::V6(net))
     }
 
-    fn split_len<'w>(self, word: &'w str, max: u8) -> Result<(&'w str, u8)> {
+    fn split_len(self, word: &str, max: u8) -> Result<(&str, u8)> {
         let Some((addr, len)) = word.split_once('/') else {
             return Ok((word, max));
         };

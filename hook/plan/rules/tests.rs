@@ -225,6 +225,7 @@ fn well_known_mistakes_have_their_own_words() {
     refused("bücher.example", &["A-label"]);
     refused("any:443:443", &["rule"]);
     refused("10.0.0.1:1:2", &["rule"]);
+    refused(&"a".repeat(400), &["longer than 320 bytes"]);
 }
 
 #[test]

@@ -1,0 +1,40 @@
+# Thin front of the scripts under tests/, so that a person, CI and a package build run the same.
+#
+#   make build   the release binary (cargo build --release --locked)
+#   make check   what needs no guest: format, lints, docs, pure tests, BPF tests on this kernel
+#   make demo    a container with an allowlist, live, in a QEMU guest: the README's example
+#   make install [DESTDIR=/somewhere]   puts the built binary and its files in place
+#   make test    everything: check, then the whole suite in guests with both kernels
+#
+# Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
+
+CARGO ?= cargo
+
+.PHONY: all build check demo install test deps fmt clean
+
+all: build
+
+deps:
+	@tests/deps build
+
+build: deps
+	$(CARGO) build --release --locked
+
+check: deps
+	@tests/check
+
+install:
+	@packaging/install $(DESTDIR)
+
+demo:
+	@tests/demo/run
+
+test:
+	@tests/all
+
+fmt:
+	$(CARGO) fmt
+	clang-format -i bpf/abi.h bpf/datapath.bpf.c $$(ls bpf/*.h | grep -v vmlinux.h)
+
+clean:
+	$(CARGO) clean

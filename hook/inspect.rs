@@ -1,0 +1,135 @@
+//! Read-only views for list, show, stats, doctor and gc. Can neither write state nor the kernel:
+//! it opens no [`crate::state::store::Store`] and runs no step.
+
+use crate::error::{Error, Kind, Result};
+use crate::kernel::bpf::{attach, load};
+use crate::kernel::bpffs::Pins;
+use crate::kernel::netlink::{Netlink, link};
+use crate::kernel::process;
+use crate::state::Paths;
+use crate::state::store::View;
+use crate::types::id::{EndpointId, NetnsCookie};
+use crate::types::record::EndpointRecord;
+
+pub use crate::kernel::bpf::maps::{Counters, PolicyWord, Traffic};
+
+/// Whether an endpoint is as its record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointView {
+    /// What is written.
+    pub record: EndpointRecord,
+    /// Members whose init process runs, by position in `record.members`.
+    pub alive: Vec<bool>,
+    /// The primary exists under the recorded name and index.
+    pub has_primary: bool,
+    /// Links that are pinned and still attached: "from_container", "to_container", "guard".
+    pub attached: Vec<String>,
+    /// Policy in effect; epoch 0 = none, all is dropped.
+    pub policy: PolicyWord,
+}
+
+impl EndpointView {
+    /// Nothing that the record promises is missing.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let links = if self.record.guard { 3 } else { 2 };
+        self.has_primary && self.attached.len() == links && self.policy.epoch == self.record.epoch
+    }
+}
+
+/// An uplink with our program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UplinkView {
+    /// Index on the host.
+    pub ifindex: u32,
+    /// Its device exists and the program is attached.
+    pub attached: bool,
+}
+
+/// What is pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datapath {
+    /// Generation this program would attach.
+    pub current: String,
+    /// Generations that are loaded.
+    pub loaded: Vec<String>,
+    /// Uplinks.
+    pub uplinks: Vec<UplinkView>,
+    /// Namespaces with pinned links.
+    pub pinned: Vec<NetnsCookie>,
+}
+
+/// All endpoints of this boot.
+///
+/// # Errors
+/// When state or kernel cannot be read.
+pub fn endpoints(paths: &Paths, boot_id: &str) -> Result<Vec<EndpointView>> {
+    let records = View::new(paths).ledger(boot_id)?.endpoints;
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pins = Pins::new(&paths.bpffs_dir);
+    let maps = if load::has_maps(&pins) {
+        Some(load::open_maps(&pins)?)
+    } else {
+        None
+    };
+    let links = link::list(&Netlink::open()?)?;
+    records
+        .into_iter()
+        .map(|record| {
+            let is_primary = |l: &crate::facts::Link| {
+                l.name == record.primary.as_str() && l.ifindex == record.primary_ifindex
+            };
+            Ok(EndpointView {
+                alive: record
+                    .members
+                    .iter()
+                    .map(|m| !process::is_dead(m.pid, m.start_time))
+                    .collect(),
+                has_primary: links.iter().any(is_primary),
+                attached: attach::attached(&pins, record.cookie)?,
+                policy: match &maps {
+                    Some(maps) => maps.policy(record.id)?,
+                    None => PolicyWord::default(),
+                },
+                record,
+            })
+        })
+        .collect()
+}
+
+/// Counters of an endpoint; `None` for what belongs to no endpoint.
+///
+/// # Errors
+/// [`Kind::Unsupported`] while no programs are loaded, [`Kind::BadInput`] for an id that has no
+/// counters, else when the maps cannot be read.
+pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Counters> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    if !load::has_maps(&pins) {
+        return Err(Error::new(Kind::Unsupported, "no programs are loaded"));
+    }
+    let found = load::open_maps(&pins)?.counters(id)?;
+    found.ok_or_else(|| {
+        let whose = id.map_or_else(|| "no endpoint".to_owned(), |id| format!("endpoint {id}"));
+        Error::new(Kind::BadInput, format!("there are no counters of {whose}"))
+    })
+}
+
+/// Programs and links.
+///
+/// # Errors
+/// When bpffs cannot be listed.
+pub fn datapath(paths: &Paths) -> Result<Datapath> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    let uplinks = attach::uplinks(&pins)?;
+    Ok(Datapath {
+        current: load::CURRENT.to_owned(),
+        loaded: pins.generations()?,
+        uplinks: uplinks
+            .into_iter()
+            .map(|(ifindex, attached)| UplinkView { ifindex, attached })
+            .collect(),
+        pinned: pins.endpoints()?,
+    })
+}

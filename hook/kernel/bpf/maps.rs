@@ -1,0 +1,546 @@
+//! What stands in the maps, encoded and decoded: settings, endpoints, policies, flow tables,
+//! addresses, uplinks, counters. The layouts are `bpf/abi.h`'s, through the skeleton.
+//!
+//! An update of an outer map waits for a grace period (8 to 16 ms), so an endpoint's are batched
+//! per map, and the two maps are written at the same time.
+
+use std::net::IpAddr;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use libbpf_sys as raw;
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::skel::types;
+use super::sys::{Answer, Map};
+use crate::error::{Context, Error, Kind, Result};
+use crate::plan::compile::TrieEntry;
+use crate::plan::step::{MapSpec, Uplink};
+use crate::types::addr::mapped;
+use crate::types::direction::Direction;
+use crate::types::drop::{DropReason, reason};
+use crate::types::id::EndpointId;
+
+/// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
+pub const SHARED: [&str; 9] = [
+    "nk_addrs",
+    "nk_counters",
+    "nk_endpoints",
+    "nk_flows",
+    "nk_ifindexes",
+    "nk_policy",
+    "nk_rules",
+    "nk_settings",
+    "nk_uplinks",
+];
+
+const POLICY_WORD_BYTES: usize = size_of::<types::nk_policy_word>();
+const MAX_ENDPOINTS: u32 = types::nk_limits::NK_MAX_ENDPOINTS.0;
+const NO_ENDPOINT: u32 = types::nk_limits::NK_NO_ENDPOINT.0;
+
+/// The shared maps, open.
+#[derive(Debug)]
+pub struct Maps {
+    addrs: Map<types::nk_addr_key, types::nk_addr>,
+    counters: Map<u32, types::nk_counters>,
+    endpoints: Map<u32, types::nk_endpoint>,
+    flows: Map<u32, u32>,
+    ifindexes: Map<u32, u32>,
+    policy: Map<u32, types::nk_policy_word>,
+    rules: Map<u32, u32>,
+    settings: Map<u32, types::nk_settings>,
+    uplinks: Map<u32, types::nk_uplink>,
+}
+
+/// Which policy of an endpoint is in effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PolicyWord {
+    /// 0 = none: everything is dropped.
+    pub epoch: u32,
+    /// Index into `nk_rules`.
+    pub slot: u32,
+}
+
+impl PolicyWord {
+    fn encode(self) -> u64 {
+        u64::from(self.slot) << 32 | u64::from(self.epoch)
+    }
+
+    fn decode(word: u64) -> Self {
+        let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+        Self {
+            epoch: u32::from_le_bytes([a, b, c, d]),
+            slot: u32::from_le_bytes([e, f, g, h]),
+        }
+    }
+}
+
+/// Packets of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames as the device sees them: GSO ones count once.
+    pub packets: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Flows opened.
+    pub flows: u64,
+}
+
+/// Counters of one endpoint, over all CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// By [`Direction`].
+    pub traffic: [Traffic; 2],
+    /// What was dropped, where the count is not zero.
+    pub drops: Vec<(Direction, &'static DropReason, u64)>,
+}
+
+impl Maps {
+    /// Opens the maps pinned in a directory.
+    ///
+    /// # Errors
+    /// [`Kind::Kernel`] when one is missing, [`Kind::Internal`] when one has another layout.
+    pub fn open(dir: &Path) -> Result<Self> {
+        Ok(Self {
+            addrs: Map::open(&dir.join("nk_addrs"))?,
+            counters: Map::open(&dir.join("nk_counters"))?,
+            endpoints: Map::open(&dir.join("nk_endpoints"))?,
+            flows: Map::open(&dir.join("nk_flows"))?,
+            ifindexes: Map::open(&dir.join("nk_ifindexes"))?,
+            policy: Map::open(&dir.join("nk_policy"))?,
+            rules: Map::open(&dir.join("nk_rules"))?,
+            settings: Map::open(&dir.join("nk_settings"))?,
+            uplinks: Map::open(&dir.join("nk_uplinks"))?,
+        })
+    }
+
+    /// Fills what every generation on this host shares; once, before any program is attached.
+    ///
+    /// # Errors
+    /// When the kernel gives no random numbers or takes no entries.
+    pub(super) fn initialise(&self) -> Result<()> {
+        let mark_judged = random_mark()?;
+        let mut mark_reply = random_mark()?;
+        while mark_reply == mark_judged {
+            mark_reply = random_mark()?;
+        }
+        let settings = types::nk_settings {
+            mark_judged,
+            mark_reply,
+            ..Default::default()
+        };
+        self.settings
+            .update(&0, &settings)
+            .context("write nk_settings")?;
+        self.counters
+            .zero_cpus(&NO_ENDPOINT)
+            .context("write nk_counters")
+    }
+
+    /// The settings in effect.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn settings(&self) -> Result<types::nk_settings> {
+        Ok(self
+            .settings
+            .lookup(&0)
+            .context("read nk_settings")?
+            .unwrap_or_default())
+    }
+
+    /// Names the uplink for multicast; 0 for none.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn set_multicast_uplink(&self, ifindex: u32) -> Result<()> {
+        let mut settings = self.settings()?;
+        if settings.multicast_ifindex == ifindex {
+            return Ok(());
+        }
+        settings.multicast_ifindex = ifindex;
+        self.settings
+            .update(&0, &settings)
+            .context("write nk_settings")
+    }
+
+    /// Fills an endpoint's maps; the policy word last, so that no packet meets half a policy.
+    ///
+    /// # Errors
+    /// When the kernel refuses; what was written stays, see [`Maps::clear`].
+    pub fn fill(&self, spec: &MapSpec, primary_ifindex: u32, peer_ifindex: u32) -> Result<()> {
+        let id = checked(spec.id)?;
+        let endpoint = types::nk_endpoint {
+            primary_ifindex,
+            peer_ifindex,
+            flags: if spec.guard {
+                types::nk_endpoint_flags::NK_ENDPOINT_GUARD.0
+            } else {
+                0
+            },
+            mtu_bytes: spec.mtu_bytes,
+            ..Default::default()
+        };
+        self.counters.zero_cpus(&id).context("write nk_counters")?;
+        self.endpoints
+            .update(&id, &endpoint)
+            .context("write nk_endpoints")?;
+        self.ifindexes
+            .update(&primary_ifindex, &id)
+            .context("write nk_ifindexes")?;
+        thread::scope(|scope| {
+            let flows = scope.spawn(|| self.fill_flows(id, spec.flows_out, spec.flows_in));
+            let rules = self.fill_rules(spec.slot, &spec.policy);
+            joined(flows.join())?;
+            rules
+        })?;
+        self.switch(
+            spec.id,
+            PolicyWord {
+                epoch: spec.epoch,
+                slot: spec.slot,
+            },
+        )
+    }
+
+    /// Fills the unused slot of an endpoint that stands and switches over to it.
+    ///
+    /// # Errors
+    /// When the kernel refuses; then the old policy stays in effect.
+    pub fn replace_policy(
+        &self,
+        id: EndpointId,
+        policy: &[TrieEntry],
+        word: PolicyWord,
+    ) -> Result<()> {
+        self.fill_rules(word.slot, policy)?;
+        self.switch(id, word)
+    }
+
+    fn fill_flows(&self, id: u32, out: u32, inbound: u32) -> Result<()> {
+        let make = |max: u32| {
+            Map::<types::nk_flow_key, types::nk_flow>::create(
+                "nk_flow",
+                raw::BPF_MAP_TYPE_LRU_HASH,
+                max.max(1),
+                0,
+            )
+        };
+        let tables = [make(out)?, make(inbound)?];
+        let values = tables.each_ref().map(Map::as_value);
+        self.flows
+            .update_many(&[2 * id, 2 * id + 1], &values)
+            .context("write nk_flows")
+    }
+
+    fn fill_rules(&self, slot: u32, policy: &[TrieEntry]) -> Result<()> {
+        let max = u32::try_from(policy.len().max(1))
+            .map_err(|_| Error::new(Kind::Internal, "more rules than a map can hold"))?;
+        let trie = Map::<types::nk_rule_key, types::nk_rule>::create(
+            "nk_rule",
+            raw::BPF_MAP_TYPE_LPM_TRIE,
+            max,
+            raw::BPF_F_NO_PREALLOC,
+        )?;
+        let (keys, values): (Vec<_>, Vec<_>) = policy.iter().map(encode_rule).unzip();
+        trie.update_many(&keys, &values)
+            .context(format!("write {max} rules"))?;
+        self.rules
+            .update(&slot, &trie.as_value())
+            .context("write nk_rules")
+    }
+
+    /// The one store that puts a policy into effect: through the map's memory, since an update
+    /// by system call copies byte by byte.
+    fn switch(&self, id: EndpointId, word: PolicyWord) -> Result<()> {
+        let id = checked(id)?;
+        let memory = PolicyMemory::map(&self.policy)?;
+        memory.word(id).store(word.encode(), Ordering::Release);
+        Ok(())
+    }
+
+    /// The policy in effect.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn policy(&self, id: EndpointId) -> Result<PolicyWord> {
+        let found = self
+            .policy
+            .lookup(&checked(id)?)
+            .context("read nk_policy")?;
+        Ok(found.map_or_else(PolicyWord::default, |p| PolicyWord::decode(p.word)))
+    }
+
+    /// Takes away what [`Maps::fill`] wrote; the policy first, so that everything is dropped
+    /// while the rest goes.
+    ///
+    /// # Errors
+    /// The first refusal; the rest is attempted all the same.
+    pub fn clear(&self, id: EndpointId) -> Result<()> {
+        let number = checked(id)?;
+        let mut first = self.switch(id, PolicyWord::default());
+        let mut note = |result: Result<()>| {
+            if first.is_ok() {
+                first = result;
+            }
+        };
+        let keys = [2 * number, 2 * number + 1];
+        // Outer maps take no batches of deletions; each waits, so they wait together.
+        let outer = [
+            ("clear nk_flows", &self.flows),
+            ("clear nk_rules", &self.rules),
+        ];
+        thread::scope(|scope| {
+            let deletions: Vec<_> = outer
+                .iter()
+                .flat_map(|(what, map)| keys.map(|key| (*what, *map, key)))
+                .map(|(what, map, key)| scope.spawn(move || remove(map, key).context(what)))
+                .collect();
+            for deletion in deletions {
+                note(joined(deletion.join()));
+            }
+        });
+        note(self.clear_endpoint(number));
+        note(
+            self.counters
+                .delete(&number)
+                .map(drop)
+                .context("clear nk_counters"),
+        );
+        first
+    }
+
+    fn clear_endpoint(&self, id: u32) -> Result<()> {
+        let old = self
+            .endpoints
+            .lookup(&id)
+            .context("read nk_endpoints")?
+            .unwrap_or_default();
+        let owner = self
+            .ifindexes
+            .lookup(&old.primary_ifindex)
+            .context("read nk_ifindexes")?;
+        if owner == Some(id) {
+            self.ifindexes
+                .delete(&old.primary_ifindex)
+                .context("clear nk_ifindexes")?;
+        }
+        let none = types::nk_endpoint::default();
+        self.endpoints
+            .update(&id, &none)
+            .context("clear nk_endpoints")
+    }
+
+    /// Enters addresses: from here on packets are delivered.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`] when another endpoint has one of them.
+    pub fn publish(
+        &self,
+        id: EndpointId,
+        addresses: &[IpAddr],
+        primary_ifindex: u32,
+        peer_ifindex: u32,
+    ) -> Result<()> {
+        let endpoint_id = checked(id)?;
+        for (index, address) in addresses.iter().enumerate() {
+            let local_index = u8::try_from(index)
+                .map_err(|_| Error::new(Kind::Internal, "more than 256 addresses"))?;
+            let key = types::nk_addr_key {
+                addr: mapped(*address),
+            };
+            let there = self.addrs.lookup(&key).context("read nk_addrs")?;
+            if there.is_some_and(|a| a.endpoint_id != endpoint_id) {
+                let text = format!("{address} belongs to another endpoint");
+                return Err(Error::new(Kind::Conflict, text));
+            }
+            let value = types::nk_addr {
+                endpoint_id,
+                primary_ifindex,
+                peer_ifindex,
+                local_index,
+                ..Default::default()
+            };
+            self.addrs.update(&key, &value).context("write nk_addrs")?;
+        }
+        Ok(())
+    }
+
+    /// Removes addresses that are this endpoint's.
+    ///
+    /// # Errors
+    /// The first refusal; the rest is attempted all the same.
+    pub fn retract(&self, id: EndpointId, addresses: &[IpAddr]) -> Result<()> {
+        let mut first = Ok(());
+        for address in addresses {
+            let key = types::nk_addr_key {
+                addr: mapped(*address),
+            };
+            let removed = match self.addrs.lookup(&key) {
+                Ok(Some(found)) if found.endpoint_id == id.0 => self.addrs.delete(&key).map(drop),
+                Ok(_) => Ok(()),
+                Err(e) => Err(e),
+            };
+            if first.is_ok() {
+                first = removed;
+            }
+        }
+        first.context("clear nk_addrs")
+    }
+
+    /// Makes a device an uplink, or refreshes what is known of it.
+    ///
+    /// # Errors
+    /// When the kernel refuses, such as with more than `NK_MAX_UPLINKS`.
+    pub fn add_uplink(&self, uplink: &Uplink) -> Result<()> {
+        let value = types::nk_uplink {
+            mac: uplink.mac,
+            mtu_bytes: uplink.mtu_bytes,
+            ..Default::default()
+        };
+        self.uplinks
+            .update(&uplink.ifindex, &value)
+            .context("write nk_uplinks")
+    }
+
+    /// A device is no uplink any more.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn remove_uplink(&self, ifindex: u32) -> Result<()> {
+        self.uplinks
+            .delete(&ifindex)
+            .map(drop)
+            .context("clear nk_uplinks")
+    }
+
+    /// Counters of an endpoint, or of what belongs to none; `None` if they are not kept.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn counters(&self, id: Option<EndpointId>) -> Result<Option<Counters>> {
+        let key = id.map_or(NO_ENDPOINT, |id| id.0);
+        let cpus = self
+            .counters
+            .lookup_cpus(&key)
+            .context("read nk_counters")?;
+        Ok(cpus.map(|values| sum(&values)))
+    }
+}
+
+/// Adds up the CPUs' counters.
+fn sum(cpus: &[types::nk_counters]) -> Counters {
+    let mut total = Counters::default();
+    for direction in Direction::ALL {
+        let at = direction as usize;
+        let traffic = &mut total.traffic[at];
+        for cpu in cpus {
+            traffic.packets += cpu.traffic[at].packets;
+            traffic.bytes += cpu.traffic[at].bytes;
+            traffic.flows += cpu.traffic[at].flows;
+        }
+        for code in 1..types::nk_drop::NK_DROPS.0 {
+            let count: u64 = cpus
+                .iter()
+                .map(|c| c.traffic[at].drops[code as usize])
+                .sum();
+            if let (Some(reason), 1..) = (reason(code), count) {
+                total.drops.push((direction, reason, count));
+            }
+        }
+    }
+    total
+}
+
+fn encode_rule(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {
+    let key = types::nk_rule_key {
+        prefixlen: u32::from(entry.prefix_bits),
+        table: entry.table.to_be(),
+        data: entry.data,
+    };
+    (
+        key,
+        types::nk_rule {
+            id: entry.id,
+            verdict: entry.verdict,
+        },
+    )
+}
+
+/// Deletes an element of an outer map, without waiting for a grace period if there is none.
+fn remove(outer: &Map<u32, u32>, key: u32) -> Answer<()> {
+    match outer.lookup(&key)? {
+        Some(_) => outer.delete(&key).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The index, if it is one: the maps are as long as it is allowed to be.
+fn checked(id: EndpointId) -> Result<u32> {
+    if id.0 < MAX_ENDPOINTS {
+        return Ok(id.0);
+    }
+    Err(Error::new(
+        Kind::Internal,
+        format!("endpoint id {id} is not below {MAX_ENDPOINTS}"),
+    ))
+}
+
+/// Nonzero and not to be guessed by a container.
+fn random_mark() -> Result<u32> {
+    loop {
+        let mut bytes = [0u8; 4];
+        // SAFETY: the buffer is 4 bytes long and ours.
+        let got = unsafe { nix::libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if Errno::result(got).context("getrandom")? == 4 && bytes != [0; 4] {
+            return Ok(u32::from_ne_bytes(bytes));
+        }
+    }
+}
+
+fn joined<T>(result: thread::Result<T>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// `nk_policy`'s values, mapped for as long as this lives.
+struct PolicyMemory {
+    base: std::ptr::NonNull<std::ffi::c_void>,
+}
+
+impl PolicyMemory {
+    const BYTES: NonZeroUsize =
+        NonZeroUsize::new(MAX_ENDPOINTS as usize * POLICY_WORD_BYTES).unwrap();
+
+    fn map(policy: &Map<u32, types::nk_policy_word>) -> Result<Self> {
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice; array_map_mmap(),
+        // kernel/bpf/arraymap.c, refuses a length beyond the map's.
+        let base = unsafe { mmap(None, Self::BYTES, access, MapFlags::MAP_SHARED, policy, 0) };
+        Ok(Self {
+            base: base.context("map nk_policy")?,
+        })
+    }
+
+    /// `id` is below `MAX_ENDPOINTS` ([`checked`]).
+    fn word(&self, id: u32) -> &AtomicU64 {
+        assert!(id < MAX_ENDPOINTS);
+        // SAFETY: inside the mapping by the assertion; a page is aligned to 8 bytes and so is each
+        // word in it; it stays mapped while `self` is borrowed; all writers are atomic.
+        unsafe { AtomicU64::from_ptr(self.base.as_ptr().cast::<u64>().add(id as usize)) }
+    }
+}
+
+impl Drop for PolicyMemory {
+    fn drop(&mut self) {
+        // SAFETY: what `map` mapped, whole, and no reference outlives `self`.
+        if let Err(e) = unsafe { munmap(self.base, Self::BYTES.get()) } {
+            log::debug!("unmap nk_policy: {e}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

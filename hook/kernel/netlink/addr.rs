@@ -1,0 +1,78 @@
+//! Addresses of devices.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::socket::Netlink;
+use crate::error::{Context, Result};
+use crate::facts::HostAddress;
+
+/// All addresses of the socket's namespace.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn list(netlink: &Netlink) -> Result<Vec<HostAddress>> {
+    let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let answers = netlink.dump(&request).context("list addresses")?;
+    Ok(answers.iter().filter_map(decode).collect())
+}
+
+/// Sets an address. No duplicate detection: a netkit L3 device has no neighbours, and the plan
+/// chose the address.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn add(netlink: &Netlink, ifindex: u32, net: &IpNet) -> Result<()> {
+    let mut request = AddressMessage::default();
+    request.header.family = family(net.addr());
+    request.header.prefix_len = net.prefix_len();
+    request.header.index = ifindex;
+    request.attributes = vec![
+        AddressAttribute::Local(net.addr()),
+        AddressAttribute::Address(net.addr()),
+    ];
+    if net.addr().is_ipv6() {
+        request
+            .attributes
+            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    netlink
+        .change(
+            RouteNetlinkMessage::NewAddress(request),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .context(format!("add address {net} to device {ifindex}"))
+}
+
+/// The netlink family of an address.
+pub(super) fn family(addr: IpAddr) -> AddressFamily {
+    if addr.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    }
+}
+
+/// IFA_LOCAL where there is one: IFA_ADDRESS is the other end of a point-to-point device.
+fn decode(message: &RouteNetlinkMessage) -> Option<HostAddress> {
+    let RouteNetlinkMessage::NewAddress(address) = message else {
+        return None;
+    };
+    let pick = |want_local: bool| {
+        address.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Local(addr) if want_local => Some(*addr),
+            AddressAttribute::Address(addr) if !want_local => Some(*addr),
+            _ => None,
+        })
+    };
+    let addr = pick(true).or_else(|| pick(false))?;
+    let net = IpNet::new(addr, address.header.prefix_len).ok()?;
+    Some(HostAddress {
+        ifindex: address.header.index,
+        net,
+    })
+}

@@ -1,0 +1,152 @@
+//! Routes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteVia,
+};
+use nix::errno::Errno;
+
+use super::addr::family;
+use super::socket::Netlink;
+use crate::error::{Context, Error, Kind, Result};
+use crate::facts::HostRoute;
+use crate::plan::step::RouteSpec;
+
+/// `RT_TABLE_LOCAL`, include/uapi/linux/rtnetlink.h.
+const LOCAL_TABLE: u32 = 255;
+
+/// Unicast routes of both families in all tables but `local`; one entry per next hop.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn list(netlink: &Netlink) -> Result<Vec<HostRoute>> {
+    let mut routes = Vec::new();
+    for any in [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ] {
+        let mut request = RouteMessage::default();
+        request.header.address_family = family(any);
+        let answers = netlink.dump(&RouteNetlinkMessage::GetRoute(request));
+        match answers {
+            Ok(answers) => routes.extend(answers.iter().flat_map(|a| decode(a, any))),
+            // A kernel with ipv6.disable=1 has no such family.
+            Err(e) if any.is_ipv6() && e.is(Errno::EOPNOTSUPP) => {}
+            Err(e) => return Err(e).context("list routes"),
+        }
+    }
+    Ok(routes)
+}
+
+/// Adds a route straight out of a device.
+///
+/// # Errors
+/// [`Kind::Conflict`] when there is a route for the same prefix.
+pub fn add(netlink: &Netlink, ifindex: u32, spec: &RouteSpec) -> Result<()> {
+    let to = spec.destination;
+    let mut request = RouteMessage::default();
+    request.header.address_family = family(to.addr());
+    request.header.destination_prefix_length = to.prefix_len();
+    request.header.table = RouteHeader::RT_TABLE_MAIN;
+    request.header.protocol = RouteProtocol::Static;
+    request.header.kind = RouteType::Unicast;
+    // IPv6 has no such scope: ip6_route_info_create(), net/ipv6/route.c, ignores it.
+    request.header.scope = if to.addr().is_ipv4() {
+        RouteScope::Link
+    } else {
+        RouteScope::Universe
+    };
+    request.attributes = vec![RouteAttribute::Oif(ifindex)];
+    if to.prefix_len() != 0 {
+        request
+            .attributes
+            .push(RouteAttribute::Destination(to.network().into()));
+    }
+    if let Some(source) = spec.source {
+        request
+            .attributes
+            .push(RouteAttribute::PrefSource(source.into()));
+    }
+    netlink
+        .change(
+            RouteNetlinkMessage::NewRoute(request),
+            NLM_F_CREATE | NLM_F_EXCL,
+        )
+        .map_err(|e| match e.errno {
+            Some(Errno::EEXIST) => {
+                Error::new(Kind::Conflict, format!("there is another route for {to}"))
+            }
+            _ => e.into(),
+        })
+        .context(format!("add route {to} to device {ifindex}"))
+}
+
+fn decode(message: &RouteNetlinkMessage, any: IpAddr) -> Vec<HostRoute> {
+    let RouteNetlinkMessage::NewRoute(route) = message else {
+        return Vec::new();
+    };
+    let mut table = u32::from(route.header.table);
+    let (mut to, mut ifindex, mut gateway, mut hops) = (any, None, None, Vec::new());
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Table(id) => table = *id,
+            RouteAttribute::Destination(addr) => to = ip(addr).unwrap_or(to),
+            RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::Gateway(addr) => gateway = ip(addr),
+            RouteAttribute::Via(via) => gateway = via_ip(via),
+            RouteAttribute::MultiPath(list) => {
+                hops.extend(
+                    list.iter()
+                        .map(|h| (Some(h.interface_index), hop_gateway(&h.attributes))),
+                );
+            }
+            _ => {}
+        }
+    }
+    let destination = IpNet::new(to, route.header.destination_prefix_length).ok();
+    let Some(destination) = destination else {
+        return Vec::new();
+    };
+    if route.header.kind != RouteType::Unicast || table == LOCAL_TABLE {
+        return Vec::new();
+    }
+    if hops.is_empty() {
+        hops.push((ifindex, gateway));
+    }
+    hops.into_iter()
+        .map(|(ifindex, gateway)| HostRoute {
+            destination,
+            ifindex,
+            gateway,
+        })
+        .collect()
+}
+
+fn hop_gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|a| match a {
+        RouteAttribute::Gateway(addr) => ip(addr),
+        RouteAttribute::Via(via) => via_ip(via),
+        _ => None,
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+fn via_ip(via: &RouteVia) -> Option<IpAddr> {
+    match via {
+        RouteVia::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteVia::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! A netlink socket of one namespace: dumps and changes, each with a time limit and the kernel's
+//! own words in its error. The only file that knows netlink-proto and its executor, which runs on
+//! the calling thread and only while a request waits.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_proto::sys::{AsyncSocket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_proto::{ConnectionHandle, new_connection};
+use nix::errno::Errno;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use crate::error::{Context, Error, Kind, Result, lower};
+use crate::kernel::netns::Netns;
+
+/// The kernel answers at once unless another process keeps rtnl for long.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Dumps that a concurrent change tore apart are repeated this often.
+const DUMP_ATTEMPTS: u32 = 4;
+
+/// A socket, bound to the namespace it was opened in whatever the caller's thread does later.
+#[derive(Debug)]
+pub struct Netlink {
+    runtime: Runtime,
+    handle: ConnectionHandle<RouteNetlinkMessage>,
+}
+
+/// Why the kernel did not do what it was asked.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// What it answered; `None` when there was no answer.
+    pub errno: Option<Errno>,
+    error: Error,
+}
+
+impl Refused {
+    /// Whether it answered with this.
+    #[must_use]
+    pub fn is(&self, errno: Errno) -> bool {
+        self.errno == Some(errno)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        refused.error
+    }
+}
+
+impl<T> Context<T> for std::result::Result<T, Refused> {
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|r| r.error.with_context(what))
+    }
+}
+
+impl Netlink {
+    /// For the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn open() -> Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()
+            .context("start tokio")?;
+        let entered = runtime.enter();
+        let (mut connection, handle, _) =
+            new_connection::<RouteNetlinkMessage>(NETLINK_ROUTE).context("open netlink socket")?;
+        let socket = connection.socket_mut().socket_mut();
+        // Errors with the reason in words; the request itself is not wanted back.
+        socket.set_ext_ack(true).context("set NETLINK_EXT_ACK")?;
+        socket.set_cap_ack(true).context("set NETLINK_CAP_ACK")?;
+        drop(entered);
+        runtime.spawn(connection);
+        Ok(Self { runtime, handle })
+    }
+
+    /// For another namespace.
+    ///
+    /// # Errors
+    /// When it cannot be entered.
+    pub fn open_in(netns: &Netns) -> Result<Self> {
+        netns.run(Self::open)
+    }
+
+    /// All objects of a kind.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or changes kept tearing the list apart.
+    pub fn dump(
+        &self,
+        request: &RouteNetlinkMessage,
+    ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refused> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let (objects, torn) = self.send(request.clone(), NLM_F_DUMP)?;
+            if !torn {
+                return Ok(objects);
+            }
+        }
+        Err(unanswered(Error::new(
+            Kind::Kernel,
+            "the list changed while it was read",
+        )))
+    }
+
+    /// What one request brings.
+    ///
+    /// # Errors
+    /// When the kernel refuses: [`Errno::ENODEV`] for what is not there.
+    pub fn ask(
+        &self,
+        request: RouteNetlinkMessage,
+    ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refused> {
+        Ok(self.send(request, 0)?.0)
+    }
+
+    /// Changes something and waits until it is done. `flags` beside REQUEST and ACK.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn change(
+        &self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> std::result::Result<(), Refused> {
+        self.send(request, NLM_F_ACK | flags).map(drop)
+    }
+
+    fn send(
+        &self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> std::result::Result<(Vec<RouteNetlinkMessage>, bool), Refused> {
+        let mut message = NetlinkMessage::from(request);
+        message.header.flags = NLM_F_REQUEST | flags;
+        self.runtime.block_on(async {
+            let answers = self
+                .handle
+                .request(message, SocketAddr::new(0, 0))
+                .map_err(|e| unanswered(Error::new(Kind::Kernel, lower(&e.to_string()))))?;
+            let collected = timeout(PATIENCE, collect(answers)).await;
+            collected.unwrap_or_else(|_| {
+                let text = format!("the kernel did not answer for {} s", PATIENCE.as_secs());
+                Err(unanswered(Error::new(Kind::Timeout, text)))
+            })
+        })
+    }
+}
+
+async fn collect(
+    answers: impl futures::Stream<Item = NetlinkMessage<RouteNetlinkMessage>>,
+) -> std::result::Result<(Vec<RouteNetlinkMessage>, bool), Refused> {
+    let mut answers = std::pin::pin!(answers);
+    let (mut objects, mut torn) = (Vec::new(), false);
+    while let Some(answer) = answers.next().await {
+        torn |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+        match answer.payload {
+            NetlinkPayload::InnerMessage(object) => objects.push(object),
+            NetlinkPayload::Error(e) if e.raw_code() != 0 => {
+                let words = answer.header.flags & NLM_F_ACK_TLVS != 0;
+                let words = words.then(|| extended_ack(&e.header)).flatten();
+                return Err(refusal(e.raw_code(), words));
+            }
+            _ => {}
+        }
+    }
+    Ok((objects, torn))
+}
+
+fn unanswered(error: Error) -> Refused {
+    Refused { errno: None, error }
+}
+
+fn refusal(code: i32, words: Option<String>) -> Refused {
+    let errno = Errno::from_raw(code.abs());
+    let mut text = lower(errno.desc());
+    if let Some(words) = words {
+        text = format!("{text} ({})", lower(words.trim_end_matches('.')));
+    }
+    Refused {
+        errno: Some(errno),
+        error: Error::new(Kind::Kernel, text),
+    }
+}
+
+/// `NLMSGERR_ATTR_MSG` behind the 16 bytes of the request's header, include/uapi/linux/netlink.h.
+fn extended_ack(rest: &[u8]) -> Option<String> {
+    const NLMSGHDR_BYTES: usize = 16;
+    const ATTR_MSG: u16 = 1;
+    let mut rest = rest.get(NLMSGHDR_BYTES..)?;
+    loop {
+        let len = usize::from(u16::from_ne_bytes([*rest.first()?, *rest.get(1)?]));
+        let kind = u16::from_ne_bytes([*rest.get(2)?, *rest.get(3)?]);
+        let value = rest.get(4..len)?;
+        if kind == ATTR_MSG {
+            let text = value.strip_suffix(&[0]).unwrap_or(value);
+            return Some(String::from_utf8_lossy(text).into_owned());
+        }
+        rest = rest.get(len.next_multiple_of(4)..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(value.len() + 4).unwrap();
+        let mut bytes = [len.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn the_kernels_words_are_found_behind_other_attributes() {
+        let mut bytes = vec![0; 16];
+        bytes.extend(attribute(2, &[1, 0, 0, 0]));
+        bytes.extend(attribute(1, b"Unknown device type.\0"));
+        assert_eq!(extended_ack(&bytes).unwrap(), "Unknown device type.");
+        let refused = refusal(-95, extended_ack(&bytes));
+        assert!(refused.is(Errno::EOPNOTSUPP));
+        assert!(
+            Error::from(refused)
+                .to_string()
+                .ends_with("(unknown device type)")
+        );
+    }
+
+    #[test]
+    fn torn_or_absent_words_are_none() {
+        assert_eq!(extended_ack(&[]), None);
+        assert_eq!(extended_ack(&[0; 16]), None);
+        assert_eq!(extended_ack(&[0; 20]), None); // length 0 must not loop
+        let mut bytes = vec![0; 16];
+        bytes.extend([200, 0, 1, 0, b'x']);
+        assert_eq!(extended_ack(&bytes), None);
+    }
+}

@@ -1,0 +1,399 @@
+//! A new endpoint: the wishes into a record and steps. Pure.
+
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::compile::compile;
+use super::ipam::{Field, words};
+use super::link::{self, Uplinks, is_ours};
+use super::policy::{Places, Policy};
+use super::rules::{RuleSet, Target};
+use super::step::{LinkSizes, MapSpec, PairSpec, RouteSpec, Side, Step};
+use super::{Decision, Plan, admit, member};
+use crate::annotations::{RouteWish, Wishes};
+use crate::config::{Config, PATH, Profile};
+use crate::error::{Error, ErrorList, Kind, Result};
+use crate::facts::{HostFacts, Ledger, NamespaceFacts};
+use crate::request::Request;
+use crate::types::addr::not_unicast;
+use crate::types::id::EndpointId;
+use crate::types::name::{IfName, nearest};
+use crate::types::record::{EndpointRecord, Phase};
+
+/// Layout of the record.
+const RECORD_VERSION: u32 = 1;
+
+/// Profile in effect where none is named.
+const DEFAULT_PROFILE: &str = "default";
+
+/// Everything that is decided about an endpoint before it is written as record and steps.
+struct Design {
+    id: EndpointId,
+    primary: IfName,
+    interface: IfName,
+    addresses: Vec<IpNet>,
+    policy: Policy,
+    maps: MapSpec,
+    sizes: LinkSizes,
+    routes: Vec<IpNet>,
+}
+
+/// Plans an endpoint for a namespace that has none.
+///
+/// # Errors
+/// All faults at once.
+pub(super) fn create(
+    request: &Request,
+    config: &Config,
+    host: &HostFacts,
+    namespace: &NamespaceFacts,
+    ledger: &Ledger,
+) -> Result<Decision> {
+    let mut faults = ErrorList::new();
+    admit::check_namespace(namespace, &mut faults);
+    admit::check_host(host, &mut faults);
+    let guard = admit::check_capabilities(config, namespace, &mut faults);
+    let uplinks = faults.keep(link::uplinks(config, host));
+    let wishes = faults.keep(Wishes::parse(&request.keys));
+    let name = wishes
+        .as_ref()
+        .and_then(|w| w.name.clone())
+        .unwrap_or_else(|| request.container_id.as_str().to_owned());
+    check_name(&name, ledger, &mut faults);
+    let known = uplinks.clone().unwrap_or_default();
+    let field = Field {
+        config,
+        host,
+        ledger,
+        uplinks: &known,
+    };
+    field
+        .check_pools()
+        .iter()
+        .for_each(|e| faults.push(e.clone()));
+    let design = wishes.and_then(|w| design(&w, field, guard, &mut faults));
+    let design = faults.into_result(design)?;
+    // Without a fault there are wishes, hence a design.
+    let Some(design) = design else {
+        return Err(Error::new(
+            Kind::Internal,
+            "a plan without a fault came to nothing",
+        ));
+    };
+    let record = record(request, host, namespace, name, &design);
+    let warnings = warnings(config, &known, &design.policy);
+    let steps = steps(design, host, &known);
+    Ok(Decision::Create(Box::new(Plan {
+        record,
+        steps,
+        warnings,
+    })))
+}
+
+/// The record as it is written before the first step.
+fn record(
+    request: &Request,
+    host: &HostFacts,
+    namespace: &NamespaceFacts,
+    name: String,
+    design: &Design,
+) -> EndpointRecord {
+    EndpointRecord {
+        version: RECORD_VERSION,
+        boot_id: host.boot_id.clone(),
+        cookie: namespace.cookie,
+        id: design.id,
+        name,
+        phase: Phase::Creating,
+        members: vec![member(request, namespace)],
+        keys: request.keys.clone(),
+        interface: design.interface.clone(),
+        primary: design.primary.clone(),
+        primary_ifindex: 0,
+        peer_ifindex: 0,
+        addresses: design.addresses.clone(),
+        egress: design.policy.egress.texts(),
+        ingress: design.policy.ingress.texts(),
+        resolvers: design.policy.places.resolvers.clone(),
+        mtu_bytes: design.sizes.mtu_bytes,
+        guard: design.maps.guard,
+        generation: String::new(),
+        epoch: design.maps.epoch,
+        created: host.now,
+    }
+}
+
+fn warnings(config: &Config, uplinks: &Uplinks<'_>, policy: &Policy) -> Vec<String> {
+    let mut warnings = config.warnings.clone();
+    warnings.extend(uplinks.warnings.iter().cloned());
+    for (direction, set) in [("egress", &policy.egress), ("ingress", &policy.ingress)] {
+        warnings.extend(set.warnings().iter().map(|w| format!("{direction}: {w}")));
+    }
+    warnings
+}
+
+fn check_name(name: &str, ledger: &Ledger, faults: &mut ErrorList) {
+    if let Some(holder) = ledger.endpoints.iter().find(|e| e.name == name) {
+        let message = format!("the name {name} belongs to {}", words(holder));
+        faults.push(Error::new(Kind::Conflict, message).with_hint(
+            "choose another io.oci-netkit.name, or `oci-netkit gc` if that container has ended",
+        ));
+    }
+}
+
+/// Decides everything; `None` after a fault.
+fn design(
+    wishes: &Wishes,
+    field: Field<'_>,
+    guard: bool,
+    faults: &mut ErrorList,
+) -> Option<Design> {
+    let addresses = match field.assign(wishes) {
+        Ok(addresses) => Some(addresses),
+        Err(list) => {
+            list.iter().for_each(|e| faults.push(e.clone()));
+            None
+        }
+    };
+    let policy = policy(wishes, field, faults);
+    let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
+    let primary = faults.keep(link::primary(field.host, field.ledger));
+    let sizes = field.uplinks.sizes();
+    // Without an uplink, which is a fault of its own, there is no MTU to compare with.
+    let mtu_bytes = if field.uplinks.links.is_empty() {
+        None
+    } else {
+        let has_ipv6 = addresses.iter().flatten().any(|a| a.addr().is_ipv6());
+        faults.keep(link::mtu_bytes(wishes.mtu_bytes, sizes.mtu_bytes, has_ipv6))
+    };
+    let addresses = addresses?;
+    let routes = routes(wishes, &addresses, faults);
+    let (id, primary) = primary?;
+    let sizes = LinkSizes {
+        mtu_bytes: mtu_bytes?,
+        ..sizes
+    };
+    Some(Design {
+        id,
+        primary,
+        interface: wishes.interface.clone()?,
+        addresses,
+        policy: policy?,
+        maps: MapSpec {
+            id,
+            policy: entries?,
+            epoch: 1,
+            slot: 2 * id.0,
+            flows_out: field.config.limits.flows_out,
+            flows_in: field.config.limits.flows_in,
+            guard,
+            mtu_bytes: sizes.mtu_bytes,
+        },
+        sizes,
+        routes,
+    })
+}
+
+/// The rules in effect and what they refer to.
+fn policy(wishes: &Wishes, field: Field<'_>, faults: &mut ErrorList) -> Option<Policy> {
+    let profile = faults.keep(profile(wishes, field.config))?;
+    let pick = |own: &Option<RuleSet>, of: fn(&Profile) -> &RuleSet| {
+        own.clone()
+            .or_else(|| profile.map(|p| of(p).clone()))
+            .unwrap_or_default()
+    };
+    let egress = pick(&wishes.egress, |p| &p.egress);
+    let ingress = pick(&wishes.ingress, |p| &p.ingress);
+    let (count, most) = (
+        egress.rules().len() + ingress.rules().len(),
+        field.config.limits.rules,
+    );
+    if usize::try_from(most).is_ok_and(|most| count > most) {
+        let message = format!("{count} rules, and limits.rules of the config allows {most}");
+        faults.push(Error::new(Kind::BadInput, message));
+        return None;
+    }
+    let places = places(field.config, field.host, field.uplinks);
+    let named = egress
+        .rules()
+        .iter()
+        .chain(ingress.rules())
+        .find(|r| r.target == Target::Resolver);
+    if let (Some(rule), true) = (named, places.resolvers.is_empty()) {
+        let message = format!(
+            "rule {:?}: this host has no name server that a container can reach",
+            rule.text
+        );
+        let hint = format!("write to {PATH}, under [dns]: servers = [\"192.0.2.53\"]");
+        faults.push(Error::new(Kind::BadInput, message).with_hint(hint));
+        return None;
+    }
+    Some(Policy {
+        egress,
+        ingress,
+        places,
+    })
+}
+
+/// The profile that is asked for, else the default one if there is one.
+fn profile<'c>(wishes: &Wishes, config: &'c Config) -> Result<Option<&'c Profile>> {
+    let Some(name) = &wishes.profile else {
+        return Ok(config.profiles.get(DEFAULT_PROFILE));
+    };
+    if let Some(profile) = config.profiles.get(name) {
+        return Ok(Some(profile));
+    }
+    let message = format!("annotation io.oci-netkit.profile: the config has no profile {name:?}");
+    let names = config.profiles.keys().map(String::as_str);
+    let hint = match nearest(name, names) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("write it to {PATH}: [profile.{name}]"),
+    };
+    Err(Error::new(Kind::BadInput, message).with_hint(hint))
+}
+
+/// What rules refer to, as the host and the config are now.
+pub(super) fn places(config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -> Places {
+    let resolvers = config.resolvers.as_ref().unwrap_or(&host.resolvers);
+    // Networks behind interfaces of the host that are neither uplinks nor containers of ours.
+    let behind = |ifindex: u32| {
+        let link = host.links.iter().find(|l| l.ifindex == ifindex);
+        !uplinks.has(ifindex) && !link.is_some_and(|l| is_ours(l) || l.loopback)
+    };
+    let networks = host
+        .routes
+        .iter()
+        .filter(|r| r.destination.prefix_len() != 0 && r.ifindex.is_some_and(behind));
+    Places {
+        resolvers: resolvers
+            .iter()
+            .copied()
+            .filter(|a| not_unicast(*a).is_none())
+            .collect(),
+        pools: config.pools.iter().map(|p| p.prefix).collect(),
+        networks: networks.map(|r| r.destination).collect(),
+    }
+}
+
+const DEFAULT: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(std::net::Ipv6Addr::UNSPECIFIED, 0)),
+];
+
+/// Routes inside. `routes` replaces the default routes, it does not add to them: who asks for
+/// routes to two networks wants no third; the word `default` brings the default routes back.
+fn routes(wishes: &Wishes, addresses: &[IpNet], faults: &mut ErrorList) -> Vec<IpNet> {
+    let has = |net: &IpNet| {
+        addresses
+            .iter()
+            .any(|a| a.addr().is_ipv4() == net.addr().is_ipv4())
+    };
+    let defaults = || DEFAULT.iter().copied().filter(|d| has(d));
+    let Some(list) = &wishes.routes else {
+        return defaults().collect();
+    };
+    let mut routes = Vec::new();
+    for wish in list {
+        match wish {
+            RouteWish::Default => routes.extend(defaults()),
+            RouteWish::Net(net) if has(net) => routes.push(*net),
+            RouteWish::Net(net) => {
+                let family = if net.addr().is_ipv4() { "IPv4" } else { "IPv6" };
+                let message = format!(
+                    "annotation io.oci-netkit.routes: {net} needs an {family} address, and the \
+                     container has none"
+                );
+                faults.push(Error::new(Kind::BadInput, message));
+            }
+        }
+    }
+    routes.sort_unstable();
+    routes.dedup();
+    routes
+}
+
+/// The order is the safety: programs stand before the devices come up, and packets are delivered
+/// last.
+fn steps(design: Design, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
+    let guard = design.maps.guard;
+    let mut steps = vec![
+        Step::EnsureGeneration,
+        Step::EnsureUplinks(uplinks.specs()),
+        Step::CreatePair(PairSpec {
+            primary: design.primary.clone(),
+            peer: design.interface.clone(),
+            sizes: design.sizes,
+        }),
+    ];
+    steps.extend(sysctls(&design, host));
+    steps.push(Step::FillMaps(design.maps));
+    steps.push(Step::AttachPrograms { guard });
+    steps.extend(design.addresses.iter().map(|a| Step::AddAddress(*a)));
+    steps.extend([Step::LinkUp(Side::Primary), Step::LinkUp(Side::Peer)]);
+    let route = |side, destination| Step::AddRoute {
+        side,
+        route: RouteSpec {
+            destination,
+            source: None,
+        },
+    };
+    steps.extend(design.routes.iter().map(|r| route(Side::Peer, *r)));
+    let addresses: Vec<IpAddr> = design.addresses.iter().map(IpNet::addr).collect();
+    steps.extend(
+        addresses
+            .iter()
+            .map(|a| route(Side::Primary, IpNet::from(*a))),
+    );
+    steps.push(Step::PublishAddresses {
+        id: design.id,
+        addresses,
+    });
+    steps
+}
+
+/// Settings of our two devices, never rp_filter and never anybody else's.
+///
+/// fib lookups on the primary need forwarding there; nothing else does, and none needs it globally.
+/// IPv6 without an address is off on both ends, so that nothing speaks it (CVE-2024-32473).
+fn sysctls(design: &Design, host: &HostFacts) -> Vec<Step> {
+    let has = |ipv4: bool| design.addresses.iter().any(|a| a.addr().is_ipv4() == ipv4);
+    let mut list = Vec::new();
+    let mut set = |side, family: &str, name: &str, value: &str| {
+        let device = match side {
+            Side::Primary => &design.primary,
+            Side::Peer => &design.interface,
+        };
+        list.push(Step::SetSysctl {
+            side,
+            family: family.to_owned(),
+            device: device.clone(),
+            name: name.to_owned(),
+            value: value.to_owned(),
+        });
+    };
+    if has(true) {
+        set(Side::Primary, "ipv4", "forwarding", "1");
+    }
+    for side in [Side::Primary, Side::Peer] {
+        set(side, "ipv4", "accept_redirects", "0");
+        set(side, "ipv4", "send_redirects", "0");
+    }
+    if !host.ipv6 {
+        return list;
+    }
+    for side in [Side::Primary, Side::Peer] {
+        if !has(false) {
+            set(side, "ipv6", "disable_ipv6", "1");
+            continue;
+        }
+        set(side, "ipv6", "addr_gen_mode", "1");
+        set(side, "ipv6", "accept_ra", "0");
+        set(side, "ipv6", "accept_redirects", "0");
+        match side {
+            Side::Primary => set(side, "ipv6", "forwarding", "1"),
+            Side::Peer => set(side, "ipv6", "dad_transmits", "0"),
+        }
+    }
+    list
+}

@@ -1,0 +1,358 @@
+//! Addresses: leases from the pools, and whether an address that is asked for may be had. Pure.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::link::Uplinks;
+use crate::annotations::{AddressWish, ReachWish, Wishes};
+use crate::config::{Config, PATH, Pool};
+use crate::error::{Error, ErrorList, Kind, Result};
+use crate::facts::{HostFacts, HostRoute, Ledger};
+use crate::types::addr::{not_unicast, overlap};
+use crate::types::record::EndpointRecord;
+
+#[cfg(test)]
+mod tests;
+
+/// For hints: a pool in one line that may stand in the config as it is.
+fn snippet(family: Family) -> String {
+    let prefix = match family {
+        Family::V4 => "192.0.2.0/24",
+        Family::V6 => "2001:db8::/64",
+    };
+    format!("add to {PATH}: pool = [{{ prefix = \"{prefix}\", reach = \"routed\" }}]")
+}
+
+/// What decides about addresses.
+#[derive(Clone, Copy)]
+pub(super) struct Field<'a> {
+    pub(super) config: &'a Config,
+    pub(super) host: &'a HostFacts,
+    pub(super) ledger: &'a Ledger,
+    pub(super) uplinks: &'a Uplinks<'a>,
+}
+
+fn fault(kind: Kind, message: impl AsRef<str>) -> Error {
+    Error::new(
+        kind,
+        format!("annotation io.oci-netkit.address: {}", message.as_ref()),
+    )
+}
+
+impl Field<'_> {
+    /// The addresses of a new endpoint, in the order asked for; leases are single addresses.
+    ///
+    /// # Errors
+    /// All faults: [`Kind::BadInput`] for what no container can have, [`Kind::Conflict`] for what
+    /// another has or a full pool, [`Kind::Config`] for a pool that is not there.
+    pub(super) fn assign(self, wishes: &Wishes) -> std::result::Result<Vec<IpNet>, ErrorList> {
+        let mut faults = ErrorList::new();
+        let mut taken: HashSet<IpAddr> = self.host.addresses.iter().map(|a| a.net.addr()).collect();
+        taken.extend(
+            self.ledger
+                .endpoints
+                .iter()
+                .flat_map(|e| &e.addresses)
+                .map(IpNet::addr),
+        );
+        taken.extend(self.host.routes.iter().filter_map(single));
+        taken.extend(wishes.address.iter().filter_map(|w| match w {
+            AddressWish::Static { addr, .. } => Some(*addr),
+            _ => None,
+        }));
+        let mut addresses = Vec::new();
+        for wish in &wishes.address {
+            let families: &[Family] = match wish {
+                AddressWish::Static { addr, prefix_len } => {
+                    let checked = self.check(*addr, *prefix_len, wishes.reach);
+                    addresses.extend(faults.keep(checked));
+                    continue;
+                }
+                AddressWish::Auto => &[Family::V4, Family::V6],
+                AddressWish::Auto4 => &[Family::V4],
+                AddressWish::Auto6 => &[Family::V6],
+            };
+            let must_have_all = *wish != AddressWish::Auto;
+            match self.lease(families, must_have_all, &mut taken) {
+                Ok(leases) => addresses.extend(leases),
+                Err(e) => faults.push(e),
+            }
+        }
+        if faults.is_empty() {
+            Ok(addresses)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// One lease of each family that has a pool.
+    fn lease(
+        self,
+        families: &[Family],
+        must_have_all: bool,
+        taken: &mut HashSet<IpAddr>,
+    ) -> Result<Vec<IpNet>> {
+        let mut leases = Vec::new();
+        for family in families {
+            if *family == Family::V6 && !self.host.ipv6 {
+                if must_have_all {
+                    return Err(no_ipv6());
+                }
+                continue;
+            }
+            let pools: Vec<&Pool> = self
+                .config
+                .pools
+                .iter()
+                .filter(|p| family.has(&p.prefix))
+                .collect();
+            if pools.is_empty() {
+                if must_have_all {
+                    return Err(no_pool(Some(*family)));
+                }
+                continue;
+            }
+            let free = pools.iter().find_map(|p| first_free(&p.prefix, taken));
+            let Some(addr) = free else {
+                let list: Vec<String> = pools.iter().map(|p| p.prefix.to_string()).collect();
+                return Err(fault(
+                    Kind::Conflict,
+                    format!("no free address is left in {}", list.join(", ")),
+                )
+                .with_hint("`oci-netkit gc` removes what ended containers left behind"));
+            };
+            taken.insert(addr);
+            leases.push(IpNet::from(addr));
+        }
+        if leases.is_empty() {
+            Err(no_pool(None))
+        } else {
+            Ok(leases)
+        }
+    }
+
+    /// Whether a static address may be had, and how it stands on the device inside.
+    fn check(self, addr: IpAddr, prefix_len: Option<u8>, reach: ReachWish) -> Result<IpNet> {
+        let net = match prefix_len {
+            Some(len) => IpNet::new(addr, len)
+                .map_err(|_| fault(Kind::BadInput, format!("{addr}/{len} has no such prefix")))?,
+            None => IpNet::from(addr),
+        };
+        if let Some(what) = not_unicast(addr) {
+            return Err(fault(
+                Kind::BadInput,
+                format!("{addr} is {what}, not for a container"),
+            ));
+        }
+        if addr.is_ipv6() && !self.host.ipv6 {
+            return Err(no_ipv6());
+        }
+        let is_edge = addr == net.network() || (addr.is_ipv4() && addr == net.broadcast());
+        if net.max_prefix_len() - net.prefix_len() >= 2 && is_edge {
+            let message = format!("{net} is the network or broadcast address of its prefix");
+            return Err(fault(Kind::BadInput, message));
+        }
+        if let Some(holder) = self
+            .ledger
+            .endpoints
+            .iter()
+            .find(|e| e.addresses.iter().any(|a| a.addr() == addr))
+        {
+            return Err(fault(
+                Kind::Conflict,
+                format!("{addr} belongs to {}", words(holder)),
+            ));
+        }
+        if self.host.addresses.iter().any(|a| a.net.addr() == addr) {
+            let link = self.link_name(addr);
+            return Err(fault(
+                Kind::Conflict,
+                format!("{addr} is this host's own{link}"),
+            ));
+        }
+        if self.host.routes.iter().any(|r| single(r) == Some(addr)) {
+            return Err(fault(
+                Kind::Conflict,
+                format!("this host has a route for {addr} already"),
+            )
+            .with_hint("`oci-netkit gc` removes what ended containers left behind"));
+        }
+        let pooled = self.config.pools.iter().any(|p| p.prefix.contains(&addr));
+        if pooled {
+            Ok(net)
+        } else {
+            self.check_reach(addr, reach).map(|()| net)
+        }
+    }
+
+    /// Whether an address outside the pools can be reached from outside.
+    fn check_reach(self, addr: IpAddr, reach: ReachWish) -> Result<()> {
+        let subnet = self
+            .host
+            .addresses
+            .iter()
+            .find(|a| a.net.prefix_len() < a.net.max_prefix_len() && a.net.contains(&addr));
+        if let Some(subnet) = subnet {
+            let (net, link) = (subnet.net.trunc(), self.link_name(subnet.net.addr()));
+            if self.uplinks.has(subnet.ifindex) {
+                let message =
+                    format!("{addr} is inside {net}{link}: reach=lan is not yet supported");
+                return Err(fault(Kind::BadInput, message)
+                    .with_hint("take an address of a prefix that is routed to this host"));
+            }
+            return Err(fault(
+                Kind::Conflict,
+                format!("{addr} is inside {net}{link}"),
+            ));
+        }
+        if reach == ReachWish::Routed {
+            return Ok(());
+        }
+        let message = format!("{addr} is in no pool: reach=masquerade is not yet supported");
+        Err(fault(Kind::BadInput, message).with_hint(format!(
+            "if the network routes it to this host, say so with io.oci-netkit.reach=routed, or {}",
+            snippet(Family::of(addr))
+        )))
+    }
+
+    /// " (eth0)" of the host's address.
+    fn link_name(self, addr: IpAddr) -> String {
+        let ifindex = self
+            .host
+            .addresses
+            .iter()
+            .find(|a| a.net.addr() == addr)
+            .map(|a| a.ifindex);
+        let link = self.host.links.iter().find(|l| Some(l.ifindex) == ifindex);
+        link.map_or_else(String::new, |l| format!(" ({})", l.name))
+    }
+
+    /// Pools that the host already routes elsewhere.
+    ///
+    /// A routed pool has no route on this host but one per container. Routes for single addresses
+    /// only take that address, see `assign`. A wider one through a gateway is fine, it is what a
+    /// default route is; a narrower, an equal or a connected one means that others have these
+    /// addresses.
+    pub(super) fn check_pools(self) -> ErrorList {
+        let mut faults = ErrorList::new();
+        for pool in &self.config.pools {
+            let met = self.host.routes.iter().find(|r| {
+                let wider = r.destination.prefix_len() < pool.prefix.prefix_len();
+                overlap(&r.destination, &pool.prefix)
+                    && r.destination.prefix_len() != 0
+                    && !(wider && r.gateway.is_some())
+                    && single(r).is_none()
+                    && r.ifindex.is_some()
+            });
+            if let Some(route) = met {
+                let link = self
+                    .host
+                    .links
+                    .iter()
+                    .find(|l| Some(l.ifindex) == route.ifindex);
+                let link = link.map_or_else(String::new, |l| format!(" through {}", l.name));
+                let (pool, route) = (pool.prefix, route.destination);
+                faults.push(
+                    Error::new(
+                        Kind::Config,
+                        format!("pool {pool} overlaps the route {route}{link} of this host"),
+                    )
+                    .with_hint(format!(
+                        "change the pool in {PATH}: its addresses must be the containers' alone"
+                    )),
+                );
+            }
+        }
+        faults
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(addr: IpAddr) -> Self {
+        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    fn has(self, net: &IpNet) -> bool {
+        matches!(
+            (self, net),
+            (Self::V4, IpNet::V4(_)) | (Self::V6, IpNet::V6(_))
+        )
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::V4 => " of IPv4",
+            Self::V6 => " of IPv6",
+        }
+    }
+}
+
+fn no_pool(family: Option<Family>) -> Error {
+    let of = family.map_or("", Family::word);
+    let message = format!(
+        "auto needs a pool{of} with reach=routed, and the config has none \
+         (reach=masquerade is not yet supported)"
+    );
+    fault(Kind::Config, message).with_hint(snippet(family.unwrap_or(Family::V4)))
+}
+
+fn no_ipv6() -> Error {
+    fault(Kind::Unsupported, "this host has IPv6 turned off").with_hint("ask for IPv4 only")
+}
+
+/// The address of a host route.
+fn single(route: &HostRoute) -> Option<IpAddr> {
+    let net = &route.destination;
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
+}
+
+/// An endpoint as people know it.
+pub(super) fn words(record: &EndpointRecord) -> String {
+    let members: Vec<&str> = record
+        .members
+        .iter()
+        .map(|m| m.container_id.short())
+        .collect();
+    format!(
+        "endpoint {} (container {})",
+        record.name,
+        members.join(", ")
+    )
+}
+
+/// The lowest address of a prefix that may be given out and is not taken.
+///
+/// IPv4 leaves out network, broadcast and the first address, which people expect to be a router's;
+/// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1).
+fn first_free(prefix: &IpNet, taken: &HashSet<IpAddr>) -> Option<IpAddr> {
+    let is_wide = prefix.max_prefix_len() - prefix.prefix_len() >= 2;
+    let (skip_low, skip_high) = match prefix {
+        IpNet::V4(_) if is_wide => (2, 1),
+        IpNet::V6(_) if is_wide => (1, 0),
+        _ => (0, 0),
+    };
+    let low = number(prefix.network()) + skip_low;
+    let high = number(prefix.broadcast()) - skip_high;
+    (low..=high)
+        .map(|n| match prefix {
+            // The numbers are those of addresses in the prefix.
+            IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX))),
+            IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(n)),
+        })
+        .find(|a| !taken.contains(a))
+}
+
+fn number(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}

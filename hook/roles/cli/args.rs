@@ -1,0 +1,126 @@
+//! The command line as a type. Parses, never acts; help works without root, config or kernel.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// netkit networking for OCI containers: host speed, closed by default.
+#[derive(Debug, Parser)]
+#[command(
+    name = "oci-netkit",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Config file instead of /etc/oci-netkit/config.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// State directory instead of /run/oci-netkit.
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub state_dir: Option<PathBuf>,
+    /// Pin directory instead of /sys/fs/bpf/oci-netkit.
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub bpffs_dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Noun commands never change the host; verb commands may.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// What hooks.d calls: container state on standard input.
+    Hook {
+        /// The hook's stage.
+        #[arg(value_enum)]
+        stage: HookStage,
+    },
+    /// Show what `hook create` would do for a container state on standard input; touches nothing.
+    Plan(Output),
+    /// The managed containers.
+    List(Output),
+    /// One container: addresses, rules, counters, drops.
+    Show {
+        /// Container id, a unique prefix of it, or the name annotation.
+        id: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The last failures of the hook, newest last; needs no id.
+    Errors(Output),
+    /// Is this allowed, and by which rule? Exit status 0 if it is, 1 if not.
+    Check {
+        /// Container id, a unique prefix of it, or the name annotation.
+        id: String,
+        /// Who opens the connection: `egress` the container, `ingress` the other side.
+        #[arg(value_enum)]
+        direction: DirectionArg,
+        /// One remote side as in a rule: tcp:203.0.113.10:443, icmp:[2001:db8::1]:128.
+        target: String,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Packets, bytes, flows and drops of every container.
+    Stats(Output),
+    /// Can this host do it? Each line says how to mend what fails; exit status 1 if anything does.
+    Doctor(Output),
+    /// Remove what dead containers and killed hooks left behind.
+    Gc(Output),
+    /// Remove everything from this host; refuses while containers are attached.
+    Unload {
+        /// Also cut off containers that still run.
+        #[arg(long)]
+        force: bool,
+    },
+    /// The config file.
+    Config {
+        /// What about it.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// About the config file.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every fault with its line; exit status 78 if there is one.
+    Check,
+}
+
+/// Stage of the hook.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum HookStage {
+    /// createRuntime.
+    Create,
+    /// poststop.
+    Poststop,
+}
+
+impl From<HookStage> for crate::roles::oci_state::Stage {
+    fn from(stage: HookStage) -> Self {
+        match stage {
+            HookStage::Create => Self::Create,
+            HookStage::Poststop => Self::Poststop,
+        }
+    }
+}
+
+/// Direction of a connection.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DirectionArg {
+    /// The container connects out.
+    Egress,
+    /// Somebody connects to the container.
+    Ingress,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Output {
+    /// JSON with stable field names instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,230 @@
+//! `doctor`: can this host do it? Every line says what was found and how to mend it.
+//!
+//! Looks at the host only, never changes it; what concerns one container is `show`'s.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use super::args::Output;
+use crate::error::Result;
+use crate::facts::{Ability, HostFacts};
+use crate::kernel::probe;
+use crate::plan::link;
+use crate::roles::environment::Environment;
+use crate::roles::hooks_dir::{self, Registration};
+use crate::roles::io::Io;
+use crate::roles::render;
+use crate::state::store::View;
+
+/// One line.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    check: &'static str,
+    ok: bool,
+    detail: String,
+    fix: Option<String>,
+}
+
+impl Finding {
+    fn good(check: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            check,
+            ok: true,
+            detail: detail.into(),
+            fix: None,
+        }
+    }
+
+    fn bad(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            check,
+            ok: false,
+            detail: detail.into(),
+            fix: Some(fix.into()),
+        }
+    }
+
+    fn of(check: &'static str, ability: &Ability, good: &str, fix: &str) -> Self {
+        match ability {
+            Ability::Yes => Self::good(check, good),
+            Ability::No(why) => Self::bad(check, why.clone(), fix),
+        }
+    }
+}
+
+/// Prints all findings; true if nothing fails.
+pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<bool> {
+    let mut findings = match probe::host_facts(&environment.paths) {
+        Ok(facts) => of_host(&facts, environment),
+        Err(e) => vec![Finding::bad(
+            "host",
+            e.to_string(),
+            "run as root on Linux 6.12 or newer",
+        )],
+    };
+    findings.push(of_config(environment));
+    findings.extend(of_hooks(&hooks_dir::look(Path::new("/"))));
+    findings.extend(of_podman(podman_version()));
+    findings.push(of_state(environment));
+    let ok = findings.iter().all(|f| f.ok);
+    if output.json {
+        io.print(&render::json(&findings)?)?;
+    } else {
+        for f in &findings {
+            let mark = if f.ok { "ok  " } else { "FAIL" };
+            let mut line = format!("{mark}  {:<12} {}\n", f.check, f.detail);
+            if let Some(fix) = &f.fix {
+                line += &format!("      {:<12} fix: {fix}\n", "");
+            }
+            io.print(&line)?;
+        }
+    }
+    Ok(ok)
+}
+
+fn of_host(facts: &HostFacts, environment: &Environment) -> Vec<Finding> {
+    let kernel = format!("Linux {} has the netkit device", facts.kernel_release);
+    let mut findings = vec![
+        Finding::of(
+            "netkit",
+            &facts.netkit,
+            &kernel,
+            "boot a kernel with CONFIG_NETKIT=y: Debian's and Ubuntu's from 6.12 on have it",
+        ),
+        Finding::of(
+            "btf",
+            &facts.btf,
+            "/sys/kernel/btf/vmlinux is there",
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+        Finding::of(
+            "bpffs",
+            &facts.bpffs,
+            "/sys/fs/bpf is a bpf file system",
+            "mount -t bpf bpf /sys/fs/bpf",
+        ),
+        Finding::of(
+            "privileges",
+            &facts.privileges,
+            "root with all capabilities it needs",
+            "run as root in the host's user namespace; rootless containers are not supported",
+        ),
+    ];
+    let config = environment.load_config().unwrap_or_default();
+    findings.push(match link::uplinks(&config, facts) {
+        Ok(uplinks) => {
+            let names: Vec<String> = uplinks.specs().into_iter().map(|u| u.name).collect();
+            Finding::good("uplinks", names.join(", "))
+        }
+        Err(e) => Finding::bad(
+            "uplinks",
+            e.to_string(),
+            "name the devices that lead out: uplinks = [\"eth0\"] in the config",
+        ),
+    });
+    findings
+}
+
+fn of_config(environment: &Environment) -> Finding {
+    let place = environment.config.display();
+    match environment.load_config() {
+        Ok(_) if !environment.config.exists() => Finding::good(
+            "config",
+            format!("{place} does not exist: built-in defaults"),
+        ),
+        Ok(config) if config.pools.is_empty() => Finding::good(
+            "config",
+            format!("{place}: no pool, so address=auto is refused; see [[pool]]"),
+        ),
+        Ok(_) => Finding::good("config", place.to_string()),
+        Err(e) => Finding::bad("config", e.to_string(), format!("mend {place}")),
+    }
+}
+
+fn of_hooks(registrations: &[Registration]) -> Vec<Finding> {
+    registrations
+        .iter()
+        .map(|r| match &r.fault {
+            None => Finding::good("hooks.d", r.found.clone()),
+            Some(fault) => Finding::bad("hooks.d", fault.clone(), r.fix.clone()),
+        })
+        .collect()
+}
+
+fn podman_version() -> Option<(u32, u32)> {
+    let output = Command::new("podman")
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    parse_version(&String::from_utf8_lossy(&output.stdout))
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split_whitespace().last()?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn of_podman(version: Option<(u32, u32)>) -> Option<Finding> {
+    let (major, minor) = version?;
+    let detail = format!("podman {major}.{minor}");
+    Some(if (major, minor) < (4, 6) {
+        Finding::bad(
+            "podman",
+            detail
+                + " copies annotations of an image into the container: an image can ask for a \
+                      network by itself",
+            "update podman to 4.6 or newer, or run only images you trust",
+        )
+    } else {
+        Finding::good("podman", detail)
+    })
+}
+
+fn of_state(environment: &Environment) -> Finding {
+    match View::new(&environment.paths).contents() {
+        Err(e) => Finding::bad("state", e.to_string(), "run doctor as root"),
+        Ok(contents) if contents.faulty.is_empty() => Finding::good(
+            "state",
+            format!("{} endpoints on record", contents.records.len()),
+        ),
+        Ok(contents) => {
+            let names: Vec<String> = contents
+                .faulty
+                .iter()
+                .map(|f| format!("{} ({})", f.path.display(), f.reason))
+                .collect();
+            Finding::bad(
+                "state",
+                names.join("; "),
+                "remove these files, then run: oci-netkit gc",
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_podman_s_own_words() {
+        assert_eq!(parse_version("podman version 4.3.1\n"), Some((4, 3)));
+        assert_eq!(parse_version("podman version 6.0.0-dev\n"), Some((6, 0)));
+        assert_eq!(parse_version(""), None);
+    }
+
+    #[test]
+    fn an_old_podman_that_lets_images_ask_for_a_network_fails() {
+        assert!(!of_podman(Some((4, 3))).unwrap().ok);
+        assert!(of_podman(Some((4, 6))).unwrap().ok);
+        assert!(of_podman(None).is_none());
+    }
+}

@@ -1,0 +1,84 @@
+use super::*;
+use crate::inspect::PolicyWord;
+use crate::types::id::{ContainerId, EndpointId, NetnsCookie};
+use crate::types::name::IfName;
+use crate::types::record::{EndpointRecord, Member};
+
+fn view(id: u32, name: &str, container: &str) -> EndpointView {
+    let member = Member {
+        container_id: ContainerId::new(container).unwrap(),
+        pid: 1,
+        start_time: 1,
+    };
+    EndpointView {
+        record: EndpointRecord {
+            version: 1,
+            boot_id: String::new(),
+            cookie: NetnsCookie(u64::from(id)),
+            id: EndpointId(id),
+            name: name.into(),
+            phase: Phase::Active,
+            members: vec![member],
+            keys: BTreeMap::new(),
+            interface: IfName::new("eth0").unwrap(),
+            primary: IfName::new("onk0").unwrap(),
+            primary_ifindex: 3,
+            peer_ifindex: 2,
+            addresses: vec!["198.51.100.2/32".parse().unwrap()],
+            egress: Vec::new(),
+            ingress: Vec::new(),
+            resolvers: Vec::new(),
+            mtu_bytes: 1500,
+            guard: false,
+            generation: String::new(),
+            epoch: 1,
+            created: 0,
+        },
+        alive: vec![true],
+        has_primary: true,
+        attached: vec!["from_container".into(), "to_container".into()],
+        policy: PolicyWord { epoch: 1, slot: 0 },
+    }
+}
+
+#[test]
+fn a_name_an_id_and_a_unique_prefix_all_find_it() {
+    let views = [view(0, "web", "aaa111"), view(1, "db", "aab222")];
+    for (wanted, id) in [("web", 0), ("aab222", 1), ("aaa", 0), ("d", 1)] {
+        assert_eq!(choose(&views, wanted).unwrap().record.id.0, id, "{wanted}");
+    }
+}
+
+#[test]
+fn an_exact_name_wins_over_a_longer_one() {
+    let views = [view(0, "web2", "aaa"), view(1, "web", "bbb")];
+    assert_eq!(choose(&views, "web").unwrap().record.id.0, 1);
+}
+
+#[test]
+fn an_ambiguous_or_unknown_id_is_an_error_that_helps() {
+    let views = [view(0, "web", "aaa111"), view(1, "db", "aab222")];
+    assert!(
+        choose(&views, "aa")
+            .unwrap_err()
+            .to_string()
+            .contains("web and db")
+    );
+    assert!(choose(&views, "").is_err());
+    assert!(choose(&views, "zzz").unwrap_err().hint().is_some());
+}
+
+#[test]
+fn an_endpoint_without_its_programs_or_rules_is_not_alive() {
+    assert!(Summary::from(&view(0, "web", "a")).alive);
+    for spoil in [
+        |v: &mut EndpointView| v.policy.epoch = 0,
+        |v: &mut EndpointView| v.has_primary = false,
+        |v: &mut EndpointView| v.attached.truncate(1),
+        |v: &mut EndpointView| v.alive = vec![false],
+    ] {
+        let mut spoilt = view(0, "web", "a");
+        spoil(&mut spoilt);
+        assert!(!Summary::from(&spoilt).alive);
+    }
+}

@@ -1,0 +1,76 @@
+//! The command line: one file per command. `args.rs` parses, this file picks, `render.rs` prints.
+
+pub mod args;
+mod check;
+mod config;
+mod doctor;
+mod endpoint;
+mod errors;
+mod gc;
+mod list;
+mod plan;
+mod show;
+mod stats;
+mod unload;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+
+use super::environment::Environment;
+use super::io::Io;
+use crate::error::{Error, Kind, Result};
+
+/// The places that the command line names.
+#[must_use]
+pub fn environment(cli: &Cli) -> Environment {
+    let mut environment = Environment::default();
+    if let Some(path) = &cli.config {
+        environment.config.clone_from(path);
+        environment.config_named = true;
+    }
+    if let Some(dir) = &cli.state_dir {
+        environment.paths.state_dir.clone_from(dir);
+    }
+    if let Some(dir) = &cli.bpffs_dir {
+        environment.paths.bpffs_dir.clone_from(dir);
+    }
+    environment
+}
+
+/// Runs one command, but `hook`, which is a role of its own.
+///
+/// # Errors
+/// Whatever failed; the caller prints it and exits with its code.
+pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Result<ExitCode> {
+    let answer = |yes: bool| {
+        if yes {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    };
+    match command {
+        Command::Hook { .. } => {
+            return Err(Error::new(Kind::Internal, "the hook is not a command"));
+        }
+        Command::Plan(output) => plan::run(io, environment, output)?,
+        Command::List(output) => list::run(io, environment, output)?,
+        Command::Show { id, output } => show::run(io, environment, &id, output)?,
+        Command::Errors(output) => errors::run(io, environment, output)?,
+        Command::Check {
+            id,
+            direction,
+            target,
+            output,
+        } => {
+            return check::run(io, environment, &id, direction.into(), &target, output).map(answer);
+        }
+        Command::Stats(output) => stats::run(io, environment, output)?,
+        Command::Doctor(output) => return doctor::run(io, environment, output).map(answer),
+        Command::Gc(output) => gc::run(io, environment, output)?,
+        Command::Unload { force } => unload::run(io, environment, force)?,
+        Command::Config { command } => config::run(io, environment, &command)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,68 @@
+//! `plan`: what the hook would do for a container state on standard input; touches nothing.
+
+use serde::Serialize;
+
+use super::args::Output;
+use crate::error::Result;
+use crate::kernel::probe;
+use crate::kernel::process::Process;
+use crate::plan::{self, Decision};
+use crate::roles::environment::Environment;
+use crate::roles::io::Io;
+use crate::roles::oci_state::{self, Stage};
+use crate::roles::render;
+use crate::state::store::View;
+
+#[derive(Serialize)]
+struct Answer {
+    decision: &'static str,
+    addresses: Vec<String>,
+    steps: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// Prints the decision and its steps.
+pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<()> {
+    let request = oci_state::parse(&io.read_input()?, Stage::Create)?;
+    let config = environment.load_config()?;
+    let host = probe::host_facts(&environment.paths)?;
+    let (_netns, namespace) =
+        probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
+    let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
+    let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
+        Decision::Create(plan) => Answer {
+            decision: "create",
+            addresses: plan
+                .record
+                .addresses
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            steps: plan.steps.iter().map(plan::step::Step::describe).collect(),
+            warnings: plan.warnings,
+        },
+        Decision::Join(join) => Answer {
+            decision: "join",
+            addresses: Vec::new(),
+            steps: vec![format!("add the container to namespace {}", join.cookie)],
+            warnings: join.warnings,
+        },
+        Decision::Present => Answer {
+            decision: "present",
+            addresses: Vec::new(),
+            steps: Vec::new(),
+            warnings: Vec::new(),
+        },
+    };
+    if output.json {
+        return io.print(&render::json(&answer)?);
+    }
+    let mut text = format!("{} {}\n", answer.decision, answer.addresses.join(" "));
+    for (number, step) in answer.steps.iter().enumerate() {
+        text += &format!("{:3}. {step}\n", number + 1);
+    }
+    for warning in &answer.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    io.print(&text)
+}

@@ -1,0 +1,132 @@
+//! `show`: one endpoint with its addresses, rules, counters, and why packets were dropped.
+
+use serde::Serialize;
+
+use super::args::Output;
+use super::endpoint::{self, Both, Drops, Summary, TrafficRow};
+use crate::error::Result;
+use crate::inspect;
+use crate::roles::environment::Environment;
+use crate::roles::io::Io;
+use crate::roles::render;
+use crate::types::drop::DROP_REASONS;
+
+#[derive(Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    summary: Summary,
+    mtu_bytes: u32,
+    egress: Vec<String>,
+    ingress: Vec<String>,
+    resolvers: Vec<String>,
+    netns_cookie: String,
+    generation: String,
+    epoch: u32,
+    attached: Vec<String>,
+    traffic: Both<TrafficRow>,
+    drops: Drops,
+}
+
+/// Prints everything that is known of it.
+pub(super) fn run(
+    io: &mut Io<'_>,
+    environment: &Environment,
+    id: &str,
+    output: Output,
+) -> Result<()> {
+    let view = endpoint::find(environment, id)?;
+    let counters = inspect::counters(&environment.paths, Some(view.record.id))?;
+    let answer = Answer {
+        summary: Summary::from(&view),
+        mtu_bytes: view.record.mtu_bytes,
+        egress: view.record.egress.clone(),
+        ingress: view.record.ingress.clone(),
+        resolvers: view
+            .record
+            .resolvers
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        netns_cookie: view.record.cookie.to_string(),
+        generation: view.record.generation.clone(),
+        epoch: view.policy.epoch,
+        attached: view.attached.clone(),
+        traffic: endpoint::traffic(&counters),
+        drops: endpoint::drops(&counters),
+    };
+    io.print(&if output.json {
+        render::json(&answer)?
+    } else {
+        text(&answer)
+    })
+}
+
+fn text(answer: &Answer) -> String {
+    let summary = &answer.summary;
+    let mut out = String::new();
+    let mut line = |key: &str, value: String| {
+        if !value.is_empty() {
+            out += &format!("{key:<12} {value}\n");
+        }
+    };
+    line("name", summary.name.clone());
+    for container in &summary.containers {
+        let state = if container.alive { "running" } else { "ended" };
+        line(
+            "container",
+            format!("{} (pid {}, {state})", container.id, container.pid),
+        );
+    }
+    line("addresses", summary.addresses.join(" "));
+    line(
+        "device",
+        format!(
+            "{} inside, {} on the host",
+            summary.interface, summary.primary
+        ),
+    );
+    line("mtu", format!("{} bytes", answer.mtu_bytes));
+    line("resolvers", answer.resolvers.join(" "));
+    line(
+        "programs",
+        format!("{} ({})", answer.attached.join(", "), answer.generation),
+    );
+    line("since", summary.created.clone());
+    for (direction, rules, traffic, drops) in [
+        (
+            "egress",
+            &answer.egress,
+            &answer.traffic.egress,
+            &answer.drops.egress,
+        ),
+        (
+            "ingress",
+            &answer.ingress,
+            &answer.traffic.ingress,
+            &answer.drops.ingress,
+        ),
+    ] {
+        out += &format!("\n{direction}\n");
+        if rules.is_empty() {
+            out += "  nothing is allowed\n";
+        }
+        for rule in rules {
+            out += &format!("  {rule}\n");
+        }
+        out += &format!(
+            "  {} packets, {}, {} flows opened\n",
+            traffic.packets,
+            render::bytes(traffic.bytes),
+            traffic.flows
+        );
+        for reason in DROP_REASONS {
+            if let Some(count) = drops.get(reason.name) {
+                out += &format!(
+                    "  {count} dropped as {}: {}\n",
+                    reason.name, reason.sentence
+                );
+            }
+        }
+    }
+    out
+}

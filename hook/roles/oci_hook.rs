@@ -1,0 +1,142 @@
+//! The OCI hook: container state on standard input becomes a request, the plan is applied, or the
+//! container's start fails with a reason. Standard output stays empty.
+//!
+//! Order is the point here: nothing is touched before the plan stands, and the ledger lock covers
+//! only reading the ledger and reserving in it.
+
+use std::time::Duration;
+
+use nix::sys::signal::SigSet;
+
+use super::environment::Environment;
+use super::io::Io;
+use super::oci_state::{self, Stage};
+use super::{failures, reap};
+use crate::apply;
+use crate::error::{Context, Result};
+use crate::kernel::netns::Netns;
+use crate::kernel::process::Process;
+use crate::kernel::{caps, probe};
+use crate::plan::{self, Decision, Join};
+use crate::request::Request;
+use crate::state::lock::Deadline;
+use crate::state::store::{LedgerLock, Store, View};
+use crate::types::id::ContainerId;
+
+/// hooks.d gives the hook 30 s; it takes itself back before the runtime kills it.
+const TIME: Duration = Duration::from_secs(25);
+
+/// Clears the signal mask: crun starts hooks with every signal blocked.
+///
+/// # Errors
+/// [`crate::error::Kind::Kernel`] if the kernel refuses, which it has no reason to.
+pub fn unblock_signals() -> Result<()> {
+    SigSet::empty().thread_set_mask().context("unblock signals")
+}
+
+/// Runs one stage of the hook; a failure is also remembered for `errors` and logged.
+///
+/// # Errors
+/// Whatever failed; the caller prints it and exits with its code.
+pub fn run(io: &mut Io<'_>, environment: &Environment, stage: Stage) -> Result<()> {
+    let deadline = Deadline::after(TIME);
+    let mut id = None;
+    let result = io.read_input().and_then(|bytes| {
+        let request = oci_state::parse(&bytes, stage)?;
+        id = Some(request.container_id.clone());
+        match stage {
+            Stage::Create => create(&request, environment, &deadline),
+            Stage::Poststop => poststop(&request.container_id, environment, &deadline),
+        }
+    });
+    if let Err(error) = &result {
+        let command = format!("hook {}", stage.name());
+        let id = id.as_ref().map(ContainerId::as_str);
+        log::info!("{command} of {}: {}", id.unwrap_or("?"), error.report());
+        failures::remember(&environment.paths, &command, id, error);
+    }
+    // Nothing privileged follows; a failure to drop must not hide the result.
+    caps::drop_all().unwrap_or_else(|e| log::warn!("{e}"));
+    result
+}
+
+fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> Result<()> {
+    let paths = &environment.paths;
+    let config = environment.load_config()?;
+    let process = Process::open(request.pid)?;
+    let host = probe::host_facts(paths)?;
+    let (netns, namespace) = probe::namespace_facts(&process, &request.bundle)?;
+    // What cannot work is refused here, before anything is touched, even other people's leftovers.
+    let known = reap::living(View::new(paths).ledger(&host.boot_id)?);
+    plan::plan(request, &config, &host, &namespace, &known)?;
+    caps::drop_to_needed()?;
+
+    let store = Store::open(paths)?;
+    reap::dead(environment, &store, &host.boot_id, deadline);
+    let lock = store.lock_ledger(deadline)?;
+    let ledger = store.view().ledger(&host.boot_id)?;
+    match plan::plan(request, &config, &host, &namespace, &ledger)? {
+        Decision::Create(plan) => {
+            warn(&plan.warnings);
+            store.reserve(&lock, &plan.record)?;
+            drop(lock);
+            build(environment, &plan, netns, deadline)
+        }
+        Decision::Join(join) => {
+            warn(&join.warnings);
+            enter(&store, &lock, join)
+        }
+        Decision::Present => Ok(()),
+    }
+}
+
+fn build(
+    environment: &Environment,
+    plan: &plan::Plan,
+    netns: Netns,
+    deadline: &Deadline,
+) -> Result<()> {
+    let record = apply::create(
+        &environment.paths,
+        &plan.record,
+        &plan.steps,
+        netns,
+        deadline,
+    )?;
+    let addresses: Vec<String> = record.addresses.iter().map(ToString::to_string).collect();
+    log::info!(
+        "{} has {} on {}",
+        record.name,
+        addresses.join(" "),
+        record.primary
+    );
+    Ok(())
+}
+
+/// Adds the container to the endpoint that its namespace has.
+fn enter(store: &Store, lock: &LedgerLock, join: Join) -> Result<()> {
+    let found = store.view().find(join.cookie)?;
+    let Some(mut record) = found else {
+        return Ok(());
+    };
+    record
+        .members
+        .retain(|m| m.container_id != join.member.container_id);
+    record.members.push(join.member);
+    store.update(lock, &record)
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        log::warn!("{warning}");
+    }
+}
+
+fn poststop(container: &ContainerId, environment: &Environment, deadline: &Deadline) -> Result<()> {
+    if !environment.paths.state_dir.exists() {
+        return Ok(());
+    }
+    caps::drop_to_needed()?;
+    let store = Store::open(&environment.paths)?;
+    reap::after(container, environment, &store, &probe::boot_id()?, deadline).into_result(())
+}

@@ -1,0 +1,205 @@
+//! Takes away what ended containers and killed hooks left: called by poststop, by every create and
+//! by `gc`. `plan/teardown.rs` decides what that is.
+
+use std::path::PathBuf;
+
+use super::environment::Environment;
+use crate::apply;
+use crate::error::{Error, ErrorList, Kind, Result};
+use crate::facts::Ledger;
+use crate::kernel::bpffs::{self, Pins};
+use crate::kernel::process;
+use crate::plan::teardown::{self, Teardown};
+use crate::state::lock::{Deadline, Lock};
+use crate::state::store::Store;
+use crate::types::id::{ContainerId, NetnsCookie};
+use crate::types::record::{EndpointRecord, Member, Phase};
+
+/// What was taken away, for `gc` to print.
+#[derive(Debug, Default)]
+pub struct Reaped {
+    /// Names of endpoints that were taken down.
+    pub endpoints: Vec<String>,
+    /// Ids of containers that ended while their namespace lives on.
+    pub members: Vec<String>,
+    /// Names of endpoints whose hook was killed half-way.
+    pub half_built: Vec<String>,
+    /// Records of an earlier boot.
+    pub forgotten: usize,
+    /// Pins without a record.
+    pub unpinned: usize,
+    /// What could not be taken away.
+    pub errors: ErrorList,
+}
+
+/// After one container ended: its endpoint, if nobody else lives in it, and other dead ones.
+pub fn after(
+    container: &ContainerId,
+    environment: &Environment,
+    store: &Store,
+    boot_id: &str,
+    deadline: &Deadline,
+) -> ErrorList {
+    let mut reaped = Reaped::default();
+    let Some(_turn) = reaped
+        .errors
+        .keep(Lock::acquire(&turn(environment), deadline))
+    else {
+        return reaped.errors;
+    };
+    let found = store
+        .view()
+        .contents()
+        .map(|contents| teardown::poststop(container, &contents.records, boot_id, &is_dead));
+    if let Some(teardown) = reaped.errors.keep(found) {
+        carry_out(&teardown, environment, store, deadline, &mut reaped);
+    }
+    reaped.errors
+}
+
+/// Before a create: if somebody is at it already, that is enough; a failure here is nobody's reason
+/// to fail, so it is only logged.
+pub fn dead(environment: &Environment, store: &Store, boot_id: &str, deadline: &Deadline) {
+    let reaped = match Lock::try_acquire(&turn(environment)) {
+        Ok(Some(_turn)) => everything(environment, store, boot_id, deadline),
+        Ok(None) => return,
+        Err(e) => return log::warn!("clearing up after others: {e}"),
+    };
+    for error in reaped.errors.iter() {
+        log::warn!("clearing up after others: {error}");
+    }
+}
+
+/// The ledger as it will be when the dead are reaped.
+#[must_use]
+pub fn living(mut ledger: Ledger) -> Ledger {
+    ledger.endpoints.retain(|e| !e.members.iter().all(is_dead));
+    ledger
+}
+
+/// For `gc`: waits for its turn, then takes away all there is.
+pub fn all(
+    environment: &Environment,
+    store: &Store,
+    boot_id: &str,
+    deadline: &Deadline,
+) -> Result<Reaped> {
+    let _turn = Lock::acquire(&turn(environment), deadline)?;
+    Ok(everything(environment, store, boot_id, deadline))
+}
+
+/// One reaper at a time is enough: when many containers start or stop at once, the others would only
+/// find the same list. What must not be done twice is locked per endpoint by `apply/`.
+fn turn(environment: &Environment) -> PathBuf {
+    environment.paths.state_dir.join("reap.lock")
+}
+
+/// All that is dead, half built, of another boot, or pinned for nobody.
+fn everything(
+    environment: &Environment,
+    store: &Store,
+    boot_id: &str,
+    deadline: &Deadline,
+) -> Reaped {
+    let mut reaped = Reaped::default();
+    match apply::recover(&environment.paths, boot_id) {
+        Ok(recovered) => {
+            reaped.half_built = recovered.endpoints.into_iter().map(|r| r.name).collect();
+            recovered
+                .errors
+                .iter()
+                .for_each(|e| reaped.errors.push(e.clone()));
+        }
+        Err(e) => reaped.errors.push(e),
+    }
+    let decided = decide(environment, store, boot_id, &mut reaped.errors);
+    if let Some(teardown) = reaped.errors.keep(decided) {
+        carry_out(&teardown, environment, store, deadline, &mut reaped);
+    }
+    reaped
+}
+
+fn decide(
+    environment: &Environment,
+    store: &Store,
+    boot_id: &str,
+    errors: &mut ErrorList,
+) -> Result<Teardown> {
+    // Pins first: an endpoint that appears in between has a record by then.
+    let mut pins = Pins::new(&environment.paths.bpffs_dir).endpoints()?;
+    let contents = store.view().contents()?;
+    for faulty in &contents.faulty {
+        // Whose record cannot be read may well be running.
+        pins.retain(|cookie| faulty.path.file_stem() != Some(cookie.file_name().as_ref()));
+        let text = format!("{}: {}", faulty.path.display(), faulty.reason);
+        errors.push(Error::new(Kind::Internal, text).with_hint("remove the file"));
+    }
+    Ok(teardown::gc(&contents.records, &pins, boot_id, &is_dead))
+}
+
+fn is_dead(member: &Member) -> bool {
+    process::is_dead(member.pid, member.start_time)
+}
+
+fn carry_out(
+    teardown: &Teardown,
+    environment: &Environment,
+    store: &Store,
+    deadline: &Deadline,
+    reaped: &mut Reaped,
+) {
+    for (cookie, member) in &teardown.leave {
+        let left = leave(store, *cookie, member, deadline);
+        if reaped.errors.keep(left).is_some() {
+            reaped.members.push(member.container_id.to_string());
+        }
+    }
+    for (cookie, undos) in &teardown.remove {
+        let Some(Some(record)) = reaped.errors.keep(close(store, *cookie, deadline)) else {
+            continue;
+        };
+        let errors = apply::destroy(&environment.paths, &record, undos);
+        if errors.is_empty() {
+            reaped.endpoints.push(record.name.clone());
+        }
+        errors.iter().for_each(|e| reaped.errors.push(e.clone()));
+    }
+    for (boot_id, cookie) in &teardown.forget {
+        let gone = store
+            .lock_ledger(deadline)
+            .and_then(|lock| store.remove(&lock, *cookie, boot_id));
+        reaped.forgotten += usize::from(reaped.errors.keep(gone).is_some());
+    }
+    for cookie in &teardown.unpin {
+        let pins = Pins::new(&environment.paths.bpffs_dir).endpoint(*cookie);
+        reaped.unpinned += usize::from(reaped.errors.keep(bpffs::remove_dir(&pins)).is_some());
+    }
+}
+
+/// Strikes a member from the record.
+fn leave(store: &Store, cookie: NetnsCookie, member: &Member, deadline: &Deadline) -> Result<()> {
+    let lock = store.lock_ledger(deadline)?;
+    let Some(mut record) = store.view().find(cookie)? else {
+        return Ok(());
+    };
+    record.members.retain(|m| m != member);
+    store.update(&lock, &record)
+}
+
+/// Closes an endpoint to newcomers before it is taken down; `None` if one came meanwhile.
+fn close(
+    store: &Store,
+    cookie: NetnsCookie,
+    deadline: &Deadline,
+) -> Result<Option<EndpointRecord>> {
+    let lock = store.lock_ledger(deadline)?;
+    let Some(mut record) = store.view().find(cookie)? else {
+        return Ok(None);
+    };
+    if !record.members.iter().all(is_dead) {
+        return Ok(None);
+    }
+    record.phase = Phase::Ending;
+    store.update(&lock, &record)?;
+    Ok(Some(record))
+}

@@ -1,0 +1,53 @@
+//! Which programs and maps were loaded for a create that has not succeeded yet: if no create
+//! does, they are unloaded again. Written before loading, removed by the first success.
+
+use serde::{Deserialize, Serialize};
+
+use super::store::{Store, View, read_json, remove_file, write_json};
+use crate::error::Result;
+
+const FILE: &str = "fresh.json";
+
+/// What is loaded but not proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fresh {
+    /// The generation.
+    pub generation: String,
+    /// The shared maps came with it.
+    pub maps: bool,
+}
+
+impl View {
+    /// What a create that has not succeeded loaded, if any.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn fresh(&self) -> Result<Option<Fresh>> {
+        read_json(&self.file(FILE))
+    }
+}
+
+impl Store {
+    /// Says what is about to be loaded. Something said earlier stays: it is not proven either.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn set_fresh(&self, fresh: &Fresh) -> Result<()> {
+        let maps = fresh.maps || self.view().fresh()?.is_some_and(|f| f.maps);
+        write_json(
+            &self.view().file(FILE),
+            &Fresh {
+                maps,
+                ..fresh.clone()
+            },
+        )
+    }
+
+    /// What was loaded is proven, or unloaded.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn clear_fresh(&self) -> Result<()> {
+        remove_file(&self.view().file(FILE))
+    }
+}

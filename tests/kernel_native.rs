@@ -1,0 +1,359 @@
+//! The layers that touch the kernel, as far as one without netkit goes: programs, maps, tcx
+//! links, namespaces, rtnetlink. Topology: `common/guest.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a failure is the test's")]
+#![allow(
+    unreachable_pub,
+    reason = "what tests share is read beside them, not as an API"
+)]
+
+#[path = "common/guest.rs"]
+#[allow(dead_code, reason = "shared with other tests")]
+mod guest;
+
+mod root {
+    use std::time::Instant;
+
+    use oci_netkit::error::{Kind, Result};
+    use oci_netkit::inspect;
+    use oci_netkit::kernel::bpf::maps::PolicyWord;
+    use oci_netkit::kernel::bpf::{attach, load};
+    use oci_netkit::kernel::bpffs::{self, Pins};
+    use oci_netkit::kernel::host::{self, Host as _, RealHost};
+    use oci_netkit::kernel::netlink::{Netlink, link};
+    use oci_netkit::kernel::netns::Netns;
+    use oci_netkit::kernel::{probe, sysctl};
+    use oci_netkit::plan::step::{Step, Undo};
+    use oci_netkit::state::store::Store;
+    use oci_netkit::types::id::EndpointId;
+
+    use super::guest::{Container, Host, addresses, map_spec, name, policy, run};
+
+    fn loaded(host: &Host) -> Pins {
+        let pins = Pins::new(&host.paths.bpffs_dir);
+        load::load(&pins).unwrap();
+        pins
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn machine_is_capable() {
+        let host = Host::enter();
+        let facts = probe::host_facts(&host.paths).unwrap();
+        assert!(facts.btf.is_yes() && facts.bpffs.is_yes(), "{facts:?}");
+        assert!(facts.privileges.is_yes(), "{facts:?}");
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn host_facts_name_devices_addresses_and_routes() {
+        let host = Host::enter();
+        let start = Instant::now();
+        let facts = probe::host_facts(&host.paths).unwrap();
+        println!("host_facts {:?}", start.elapsed());
+        let up0 = facts.links.iter().find(|l| l.name == "up0").unwrap();
+        assert_eq!(up0.kind.as_deref(), Some("veth"));
+        assert_eq!(
+            (up0.ifindex, up0.mtu_bytes, up0.up),
+            (host.uplink.ifindex, 1500, true)
+        );
+        assert_eq!(up0.mac, Some(host.uplink.mac));
+        assert!(up0.gso_max_bytes > 0 && up0.gro_max_bytes > 0);
+        assert!(!up0.physical && !up0.loopback);
+        assert!(facts.links.iter().any(|l| l.name == "lo" && l.loopback));
+        let net = "192.0.2.2/24".parse().unwrap();
+        assert!(
+            facts
+                .addresses
+                .iter()
+                .any(|a| a.net == net && a.ifindex == up0.ifindex)
+        );
+        let default = facts
+            .routes
+            .iter()
+            .find(|r| r.destination.prefix_len() == 0)
+            .unwrap();
+        assert_eq!(default.gateway, Some("192.0.2.1".parse().unwrap()));
+        assert_eq!(default.ifindex, Some(up0.ifindex));
+        assert!(
+            !facts
+                .routes
+                .iter()
+                .any(|r| r.destination.addr().is_loopback()),
+            "no local ones"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn namespace_of_a_container_is_entered_and_left() {
+        let host = Host::enter();
+        let container = Container::start();
+        let process = container.process();
+        let start = Instant::now();
+        let (netns, facts) = probe::namespace_facts(&process, &container.bundle).unwrap();
+        println!("namespace_facts {:?}", start.elapsed());
+        assert!(!facts.is_host && facts.links.is_empty() && !facts.has_user_namespace);
+        assert!(facts.bypass_capabilities.is_empty() && !facts.network_comes_later);
+        let own = Netns::own().unwrap();
+        assert_ne!(own.cookie(), netns.cookie());
+        assert!(own.is_own().unwrap());
+        let seen = netns.run(|| Ok(Netns::own()?.cookie())).unwrap();
+        assert_eq!(seen, netns.cookie());
+        assert_eq!(
+            Netns::own().unwrap().cookie(),
+            own.cookie(),
+            "this thread stayed"
+        );
+        let failed: Result<()> =
+            netns.run(|| Err(oci_netkit::error::Error::new(Kind::Internal, "x")));
+        assert!(failed.is_err());
+        drop(container);
+        assert_eq!(
+            Netns::of_process(&process).unwrap_err().kind(),
+            Kind::BadInput
+        );
+        assert_eq!(
+            probe::namespace_facts(&process, host.paths.state_dir.as_path())
+                .unwrap_err()
+                .kind(),
+            Kind::BadInput
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn generation_is_loaded_once_and_reopened() {
+        let host = Host::enter();
+        let pins = loaded(&host);
+        assert!(load::is_loaded(&pins));
+        let start = Instant::now();
+        let maps = load::open_maps(&pins).unwrap();
+        println!("open maps {:?}", start.elapsed());
+        assert_eq!(maps.policy(EndpointId(0)).unwrap(), PolicyWord::default());
+        assert!(maps.counters(None).unwrap().is_some());
+        let marks = maps.settings().unwrap();
+        assert!(marks.mark_judged != 0 && marks.mark_reply != 0);
+        assert_ne!(marks.mark_judged, marks.mark_reply);
+        load::open_program(&pins, load::CURRENT, load::Program::FromWire).unwrap();
+
+        // A second build with the same ABI takes the maps over.
+        load::unload(&pins, load::CURRENT).unwrap();
+        assert!(!load::is_loaded(&pins) && load::has_maps(&pins));
+        let start = Instant::now();
+        load::load(&pins).unwrap();
+        println!("load with maps there {:?}", start.elapsed());
+        assert_eq!(
+            load::open_maps(&pins)
+                .unwrap()
+                .settings()
+                .unwrap()
+                .mark_judged,
+            marks.mark_judged
+        );
+        let errors = host::unload(&host.paths);
+        assert!(errors.is_empty(), "{errors:?}");
+        assert!(!host.paths.bpffs_dir.exists());
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn killed_loader_leaves_nothing_that_counts() {
+        let host = Host::enter();
+        let pins = Pins::new(&host.paths.bpffs_dir);
+        bpffs::ensure_dir(&pins.base().join("new-programs")).unwrap();
+        bpffs::ensure_dir(&pins.base().join("new-maps")).unwrap();
+        assert!(!load::is_loaded(&pins) && !load::has_maps(&pins));
+        load::load(&pins).unwrap();
+        let names = bpffs::list(pins.base()).unwrap();
+        assert_eq!(
+            names,
+            [
+                format!("abi{}", load::ABI_VERSION),
+                load::CURRENT.to_owned()
+            ]
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn maps_are_filled_and_cleared() {
+        let host = Host::enter();
+        let pins = loaded(&host);
+        let maps = load::open_maps(&pins).unwrap();
+        let id = EndpointId(7);
+        for round in 0..3 {
+            let start = Instant::now();
+            maps.fill(&map_spec(7), 77, 2).unwrap();
+            println!("{round}: fill {:?}", start.elapsed());
+            assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 1, slot: 14 });
+            let start = Instant::now();
+            maps.replace_policy(id, &policy(), PolicyWord { epoch: 2, slot: 15 })
+                .unwrap();
+            println!("{round}: replace policy {:?}", start.elapsed());
+            assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 2, slot: 15 });
+            let start = Instant::now();
+            maps.publish(id, &addresses(7), 77, 2).unwrap();
+            println!("{round}: publish {:?}", start.elapsed());
+            let taken = maps
+                .publish(EndpointId(8), &addresses(7), 78, 2)
+                .unwrap_err();
+            assert_eq!(taken.kind(), Kind::Conflict);
+            maps.retract(EndpointId(8), &addresses(7)).unwrap();
+            assert!(
+                maps.publish(EndpointId(8), &addresses(7), 78, 2).is_err(),
+                "still taken"
+            );
+            maps.retract(id, &addresses(7)).unwrap();
+            let start = Instant::now();
+            maps.clear(id).unwrap();
+            println!("{round}: clear {:?}", start.elapsed());
+            assert_eq!(maps.policy(id).unwrap(), PolicyWord::default());
+            assert!(maps.counters(Some(id)).unwrap().is_none());
+            maps.clear(id).unwrap();
+            maps.retract(id, &addresses(7)).unwrap();
+        }
+        let mut bad = map_spec(7);
+        bad.id = EndpointId(1 << 20);
+        assert_eq!(maps.fill(&bad, 77, 2).unwrap_err().kind(), Kind::Internal);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn large_policy_is_written_in_one_go() {
+        let host = Host::enter();
+        let pins = loaded(&host);
+        let maps = load::open_maps(&pins).unwrap();
+        let mut spec = map_spec(1);
+        spec.policy = (0..100_000u32)
+            .map(|n| {
+                let mut entry = policy()[0];
+                entry.data[..4].copy_from_slice(&n.to_be_bytes());
+                entry
+            })
+            .collect();
+        let start = Instant::now();
+        maps.fill(&spec, 77, 2).unwrap();
+        println!("fill 100000 rules {:?}", start.elapsed());
+        maps.clear(EndpointId(1)).unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn uplink_is_attached_once_replaced_and_removed() {
+        let host = Host::enter();
+        let pins = loaded(&host);
+        let up0 = host.uplink.ifindex;
+        assert!(attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap());
+        assert!(!attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap());
+        assert_eq!(attach::uplinks(&pins).unwrap(), [(up0, true)]);
+        // The same build loaded anew is another program: it is swapped in.
+        load::unload(&pins, load::CURRENT).unwrap();
+        load::load(&pins).unwrap();
+        assert!(!attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap());
+        assert!(attach::replace_all(&pins, load::CURRENT).is_empty());
+        attach::remove_uplink(&pins, up0).unwrap();
+        attach::remove_uplink(&pins, up0).unwrap();
+        assert!(
+            attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap(),
+            "at once again"
+        );
+        // The device goes: the pin is stale, and its index may come back.
+        run("ip link del up0");
+        assert_eq!(attach::uplinks(&pins).unwrap(), [(up0, false)]);
+        run(&format!("ip link add up1 index {up0} type bridge"));
+        assert!(attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap());
+        assert_eq!(attach::uplinks(&pins).unwrap(), [(up0, true)]);
+        run("ip link del up1");
+        assert!(attach::replace_all(&pins, load::CURRENT).is_empty());
+        assert!(
+            attach::uplinks(&pins).unwrap().is_empty(),
+            "stale pin is gone"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn first_create_that_fails_unloads_and_a_later_one_does_not() {
+        let host = Host::enter();
+        let container = Container::start();
+        let record = container.record(7);
+        let mut real = RealHost::new(&host.paths, record.clone(), Some(container.netns()));
+        let uplinks = Step::EnsureUplinks(vec![host.uplink.clone()]);
+        for _ in 0..2 {
+            real.run(&Step::EnsureGeneration).unwrap();
+            real.run(&uplinks).unwrap();
+            real.undo(&Undo::ReleaseUplinks).unwrap();
+            real.undo(&Undo::ReleaseGeneration).unwrap();
+            assert!(!host.paths.bpffs_dir.exists());
+            assert!(!host.paths.state_dir.join("fresh.json").exists());
+        }
+        real.run(&Step::EnsureGeneration).unwrap();
+        real.commit().unwrap();
+        real.run(&uplinks).unwrap();
+        real.undo(&Undo::ReleaseUplinks).unwrap();
+        real.undo(&Undo::ReleaseGeneration).unwrap();
+        let datapath = inspect::datapath(&host.paths).unwrap();
+        assert!(
+            datapath.loaded.len() == 1 && datapath.uplinks.is_empty(),
+            "{datapath:?}"
+        );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn reservation_of_another_create_keeps_what_is_shared() {
+        let host = Host::enter();
+        let (one, two) = (Container::start(), Container::start());
+        let mut real = RealHost::new(&host.paths, one.record(7), Some(one.netns()));
+        real.run(&Step::EnsureGeneration).unwrap();
+        real.run(&Step::EnsureUplinks(vec![host.uplink.clone()]))
+            .unwrap();
+        let store = Store::open(&host.paths).unwrap();
+        let lock = store.lock_ledger(&super::guest::minute()).unwrap();
+        store.reserve(&lock, &two.record(8)).unwrap();
+        real.undo(&Undo::ReleaseUplinks).unwrap();
+        real.undo(&Undo::ReleaseGeneration).unwrap();
+        let datapath = inspect::datapath(&host.paths).unwrap();
+        assert!(
+            datapath.loaded.len() == 1 && datapath.uplinks.len() == 1,
+            "{datapath:?}"
+        );
+        // The other fails too: nobody is left.
+        let mut other = RealHost::new(&host.paths, two.record(8), Some(two.netns()));
+        other.undo(&Undo::ReleaseUplinks).unwrap();
+        other.undo(&Undo::ReleaseGeneration).unwrap();
+        assert!(!host.paths.bpffs_dir.exists());
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn sysctl_is_set_inside_and_nowhere_else() {
+        let _host = Host::enter();
+        let container = Container::start();
+        container.run("ip link add eth0 type bridge");
+        run("ip link add eth0 type bridge");
+        let netns = container.netns();
+        sysctl::set(Some(&netns), "ipv4", &name("eth0"), "forwarding", "1").unwrap();
+        let path = "/proc/sys/net/ipv4/conf/eth0/forwarding";
+        assert_eq!(run(&format!("cat {path}")).trim(), "0");
+        let error = sysctl::set(None, "ipv4", &name("nosuch0"), "forwarding", "1").unwrap_err();
+        assert_eq!(error.kind(), Kind::Kernel);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn foreign_device_is_never_deleted_and_absence_is_success() {
+        let _host = Host::enter();
+        let netlink = Netlink::open().unwrap();
+        run("ip link add onk1 type bridge");
+        for foreign in ["onk1", "up0"] {
+            let error = link::delete_pair(&netlink, &name(foreign)).unwrap_err();
+            assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        }
+        link::delete_pair(&netlink, &name("onk2")).unwrap();
+        let before = run("ip -o link");
+        link::has_netkit(&netlink).unwrap();
+        assert_eq!(run("ip -o link"), before, "asking creates nothing");
+    }
+}
