@@ -74,6 +74,9 @@ pub enum Command {
         /// Also cut off containers that still run.
         #[arg(long)]
         force: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
     },
     /// The config file.
     Config {
@@ -87,7 +90,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Print every fault with its line; exit status 78 if there is one.
-    Check,
+    Check(Output),
 }
 
 /// Stage of the hook.

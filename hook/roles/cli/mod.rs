@@ -69,7 +69,7 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Resu
         Command::Stats(output) => stats::run(io, environment, output)?,
         Command::Doctor(output) => return doctor::run(io, environment, output).map(answer),
         Command::Gc(output) => gc::run(io, environment, output)?,
-        Command::Unload { force } => unload::run(io, environment, force)?,
+        Command::Unload { force, output } => unload::run(io, environment, force, output)?,
         Command::Config { command } => config::run(io, environment, &command)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
+use super::args::Output;
 use super::endpoint;
 use crate::apply;
 use crate::error::{Error, ErrorList, Kind, Result};
@@ -10,37 +13,30 @@ use crate::plan::teardown;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
 use crate::roles::reap;
+use crate::roles::render;
 use crate::state::lock::Deadline;
 use crate::state::store::Store;
+use crate::types::record::EndpointRecord;
 
 const TIME: Duration = Duration::from_secs(60);
 
+#[derive(Serialize)]
+struct Answer {
+    /// Names of running containers that have no network any more.
+    cut_off: Vec<String>,
+}
+
 /// Removes endpoints, links, programs, maps and state; refuses while containers are attached.
-pub(super) fn run(io: &mut Io<'_>, environment: &Environment, force: bool) -> Result<()> {
+pub(super) fn run(
+    io: &mut Io<'_>,
+    environment: &Environment,
+    force: bool,
+    output: Output,
+) -> Result<()> {
     let deadline = Deadline::after(TIME);
-    let mut cut_off = 0;
+    let mut cut_off = Vec::new();
     if environment.paths.state_dir.exists() {
-        let store = Store::open(&environment.paths)?;
-        reap::all(environment, &store, &probe::boot_id()?, &deadline)?
-            .errors
-            .into_result(())?;
-        let views = endpoint::all(environment)?;
-        cut_off = views.len();
-        if cut_off > 0 && !force {
-            let names: Vec<&str> = views.iter().map(|v| v.record.name.as_str()).collect();
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("{cut_off} containers are attached: {}", names.join(", ")),
-            )
-            .with_hint("stop them first, or cut them off with: oci-netkit unload --force"));
-        }
-        let mut errors = ErrorList::new();
-        for view in views {
-            let undos = teardown::undo_all(&view.record);
-            let found = apply::destroy(&environment.paths, &view.record, &undos);
-            found.iter().for_each(|e| errors.push(e.clone()));
-        }
-        errors.into_result(())?;
+        cut_off = take_down(environment, force, &deadline)?;
     }
     host::unload(&environment.paths).into_result(())?;
     if environment.paths.state_dir.exists() {
@@ -48,10 +44,44 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, force: bool) -> Re
         let lock = store.lock_ledger(&deadline)?;
         store.destroy(lock)?;
     }
-    match cut_off {
-        0 => io.print("nothing of oci-netkit is left on this host\n"),
-        n => io.print(&format!(
-            "nothing of oci-netkit is left on this host; {n} containers have no network any more\n"
-        )),
+    let answer = Answer { cut_off };
+    if output.json {
+        return io.print(&render::json(&answer)?);
     }
+    io.print("nothing of oci-netkit is left on this host\n")?;
+    for name in &answer.cut_off {
+        io.print(&format!("{name} has no network any more\n"))?;
+    }
+    Ok(())
+}
+
+/// Takes down the dead, then, by force only, the living; gives their names.
+fn take_down(environment: &Environment, force: bool, deadline: &Deadline) -> Result<Vec<String>> {
+    let store = Store::open(&environment.paths)?;
+    reap::all(environment, &store, &probe::boot_id()?, deadline)?
+        .errors
+        .into_result(())?;
+    let records: Vec<EndpointRecord> = endpoint::all(environment)?
+        .into_iter()
+        .map(|v| v.record)
+        .collect();
+    let names: Vec<String> = records.iter().map(|r| r.name.clone()).collect();
+    if !names.is_empty() && !force {
+        return Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "{} containers are attached: {}",
+                names.len(),
+                names.join(", ")
+            ),
+        )
+        .with_hint("stop them first, or cut them off with: oci-netkit unload --force"));
+    }
+    let mut errors = ErrorList::new();
+    for record in records {
+        let undos = teardown::undo_all(&record);
+        let found = apply::destroy(&environment.paths, &record, &undos);
+        found.iter().for_each(|e| errors.push(e.clone()));
+    }
+    errors.into_result(names)
 }
