@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::Output;
 use super::endpoint::{self, Both, Drops, TrafficRow};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::inspect;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -39,7 +39,12 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
             drops: endpoint::drops(&counters),
         });
     }
-    let unattributed = endpoint::drops(&inspect::counters(&environment.paths, None)?);
+    let unattributed = match inspect::counters(&environment.paths, None) {
+        Ok(counters) => endpoint::drops(&counters),
+        // Nothing is loaded, so nothing was counted.
+        Err(e) if e.kind() == Kind::Unsupported => Drops::default(),
+        Err(e) => return Err(e),
+    };
     let answer = Answer {
         endpoints,
         unattributed,
