@@ -5,6 +5,8 @@
 mod common;
 
 mod root {
+    #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
     use std::collections::HashMap;
 
     use crate::common::datapath::{

@@ -348,8 +348,8 @@ mod root {
         let netlink = Netlink::open().unwrap();
         run("ip link add onk1 type bridge");
         for foreign in ["onk1", "up0"] {
-            let error = link::delete_pair(&netlink, &name(foreign)).unwrap_err();
-            assert_eq!(error.kind(), Kind::Conflict, "{error}");
+            link::delete_pair(&netlink, &name(foreign)).unwrap();
+            run(&format!("ip link show {foreign}"));
         }
         link::delete_pair(&netlink, &name("onk2")).unwrap();
         let before = run("ip -o link");

@@ -110,7 +110,7 @@ mod root {
         assert!(
             container
                 .run("ip route")
-                .contains("default dev eth0 scope link")
+                .contains("default dev eth0 proto static scope link")
         );
         assert!(container.run("ip -6 route").contains("default dev eth0"));
         assert!(run("ip route").contains("198.51.100.7 dev onk7"));
@@ -176,12 +176,32 @@ mod root {
     fn taken_names_are_conflicts_and_foreign_devices_are_never_deleted() {
         let host = Host::enter();
         let container = Container::start();
-        run("ip link add onk7 type dummy");
+        run("ip link add onk7 type bridge");
         let error = create(&host, &container, 7, false).unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
         assert!(run("ip link show onk7").contains("onk7"));
         run("ip link del onk7");
-        container.run("ip link add eth0 type dummy");
+        let neighbour = Container::start();
+        let other = create(&host, &neighbour, 8, false).unwrap();
+        let mut theirs = steps(&host, 7, false);
+        theirs.iter_mut().for_each(|step| {
+            if let Step::CreatePair(spec) = step {
+                spec.primary = other.primary.clone();
+            }
+        });
+        let record = EndpointRecord {
+            primary: other.primary.clone(),
+            ..container.record(7)
+        };
+        let store = Store::open(&host.paths).unwrap();
+        store
+            .reserve(&store.lock_ledger(&minute()).unwrap(), &record)
+            .unwrap();
+        let error =
+            apply::create(&host.paths, &record, &theirs, container.netns(), &minute()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict, "{error}");
+        run("ip link show onk8");
+        container.run("ip link add eth0 type bridge");
         let error = create(&host, &container, 7, false).unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
         container.run("ip link del eth0");

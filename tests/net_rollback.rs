@@ -97,10 +97,10 @@ mod root {
                 before.assert_restored(&host.paths, &format!("failed {when:?} step {at}"));
                 let links = container.run("ip -o link");
                 assert_eq!(links.lines().count(), 1, "{at} {when:?}: {links}");
-                assert!(
-                    container.run("ip route show table all").is_empty(),
-                    "{at} {when:?}"
-                );
+                // Its own `lo` may be up by then, which is as far as it gets.
+                let routes = container.run("ip route show table all");
+                let away = routes.lines().find(|r| !r.contains(" dev lo "));
+                assert_eq!(away, None, "{at} {when:?}");
             }
         }
     }

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "run-root.sh: needs root" >&2; exit 77; }
-binaries=${1:-"bpf_parse bpf_policy bpf_flow bpf_wire bpf_load bpf_oracle"}
+binaries=${1:-"bpf_parse bpf_policy bpf_flow bpf_wire bpf_load bpf_oracle kernel_native"}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for binary in $binaries; do
@@ -18,5 +18,5 @@ for binary in $binaries; do
 		echo "run-root.sh: $binary: no test ran" >&2
 		exit 1
 	fi
-	echo "$binary: $ran tests"
+	grep "^test result" "$log" | sed "s|^|$binary: |"
 done

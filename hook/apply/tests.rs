@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::plan::step::{MapSpec, PairSpec};
 use crate::types::id::{ContainerId, EndpointId};
@@ -69,31 +67,13 @@ impl Journal for FakeJournal {
 
 fn record() -> EndpointRecord {
     EndpointRecord {
-        version: 1,
-        boot_id: "boot".into(),
-        cookie: NetnsCookie(9),
-        id: EndpointId(3),
-        name: "web".into(),
         phase: Phase::Creating,
         members: vec![Member {
             container_id: ContainerId::new("c1").unwrap(),
             pid: i32::MAX,
             start_time: 1,
         }],
-        keys: BTreeMap::new(),
-        interface: IfName::new("eth0").unwrap(),
-        primary: IfName::new("onk3").unwrap(),
-        primary_ifindex: 0,
-        peer_ifindex: 0,
-        addresses: vec![],
-        egress: vec![],
-        ingress: vec![],
-        resolvers: vec![],
-        mtu_bytes: 1500,
-        guard: false,
-        generation: String::new(),
-        epoch: 1,
-        created: 0,
+        ..EndpointRecord::example()
     }
 }
 

@@ -16,7 +16,8 @@ use crate::plan::step::{PairSpec, RouteSpec, Side, Step, Undo, Uplink};
 use crate::state::Paths;
 use crate::state::fresh::Fresh;
 use crate::state::lock::{Deadline, Lock};
-use crate::state::store::Store;
+use crate::state::store::{Store, View};
+use crate::types::name::IfName;
 use crate::types::record::EndpointRecord;
 
 /// For the generation lock: a first load takes a second or two on a slow machine.
@@ -154,6 +155,19 @@ impl RealHost {
         Ok(())
     }
 
+    /// Unless the name belongs to another endpoint: that is why this one's creation failed.
+    fn delete_pair(&mut self, primary: &IfName) -> Result<()> {
+        let (boot, cookie) = (&self.record.boot_id, self.record.cookie);
+        let records = View::new(&self.paths).ledger(boot)?.endpoints;
+        if records
+            .iter()
+            .any(|r| r.cookie != cookie && r.primary == *primary)
+        {
+            return Ok(());
+        }
+        link::delete_pair(self.outside()?, primary)
+    }
+
     fn link_up(&mut self, side: Side) -> Result<()> {
         let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
         match side {
@@ -259,7 +273,7 @@ impl Host for RealHost {
         match undo {
             Undo::ReleaseGeneration => self.release_generation(),
             Undo::ReleaseUplinks => self.release_uplinks(),
-            Undo::DeletePair { primary } => link::delete_pair(self.outside()?, primary),
+            Undo::DeletePair { primary } => self.delete_pair(primary),
             Undo::ClearMaps { id } if has_maps => self.maps()?.clear(*id),
             Undo::RetractAddresses { id, addresses } if has_maps => {
                 self.maps()?.retract(*id, addresses)

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
 use oci_spec::runtime::{ContainerState, State};
 use serde::Deserialize;
@@ -99,36 +98,40 @@ impl<'de> Deserialize<'de> for Unique {
 /// [`Kind::BadInput`]: not one JSON object, a required key missing or twice, an id no runtime
 /// makes, a status that does not fit the stage, a pid that is none (create only).
 pub fn parse(bytes: &[u8], stage: Stage) -> Result<Request> {
-    let bad = |text: String| Error::new(Kind::BadInput, format!("container state: {text}"));
-    let raw: Raw = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
-    let state: State = serde_json::from_slice(bytes).map_err(|e| bad(e.to_string()))?;
+    let raw: Raw = serde_json::from_slice(bytes).map_err(|e| bad(&e.to_string()))?;
+    let pid = pid(stage, raw.pid)?;
+    let state: State = serde_json::from_slice(bytes).map_err(|e| bad(&e.to_string()))?;
     let container_id = ContainerId::new(&raw.id)?;
     if !stage.allows(*state.status()) {
-        return Err(bad(format!(
+        return Err(bad(&format!(
             "status is {:?}, which is not one of the {} stage",
             state.status().to_string(),
             stage.name()
         ))
         .with_hint("register `hook create` for createRuntime and `hook poststop` for poststop"));
     }
-    let pid = match (stage, raw.pid) {
-        (Stage::Poststop, _) => 0,
-        (Stage::Create, Some(pid)) => i32::try_from(pid)
-            .ok()
-            .filter(|pid| *pid > 0)
-            .ok_or_else(|| bad(format!("pid is {pid}, which is no process")))?,
-        (Stage::Create, None) => return Err(bad("pid is missing".into())),
-    };
     Ok(Request {
         container_id,
         pid,
-        bundle: bundle(&state),
+        bundle: state.bundle().clone(),
         keys: ours(raw.annotations.map(|a| a.0).unwrap_or_default()),
     })
 }
 
-fn bundle(state: &State) -> PathBuf {
-    state.bundle().clone()
+fn bad(text: &str) -> Error {
+    Error::new(Kind::BadInput, format!("container state: {text}"))
+}
+
+/// poststop's is gone, and crun says 0.
+fn pid(stage: Stage, pid: Option<i64>) -> Result<i32> {
+    match (stage, pid) {
+        (Stage::Poststop, _) => Ok(0),
+        (Stage::Create, None) => Err(bad("pid is missing")),
+        (Stage::Create, Some(pid)) => i32::try_from(pid)
+            .ok()
+            .filter(|pid| *pid > 0)
+            .ok_or_else(|| bad(&format!("pid is {pid}, which is no process"))),
+    }
 }
 
 fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -80,3 +80,34 @@ pub struct EndpointRecord {
     /// Seconds since 1970.
     pub created: u64,
 }
+
+#[cfg(test)]
+impl EndpointRecord {
+    /// What tests of every layer start from and change where it matters to them: endpoint 3, called
+    /// web, active, without members, addresses or rules.
+    pub(crate) fn example() -> Self {
+        Self {
+            version: 1,
+            boot_id: "boot".into(),
+            cookie: NetnsCookie(9),
+            id: EndpointId(3),
+            name: "web".into(),
+            phase: Phase::Active,
+            members: Vec::new(),
+            keys: BTreeMap::new(),
+            interface: IfName::new("eth0").unwrap(),
+            primary: IfName::new("onk3").unwrap(),
+            primary_ifindex: 0,
+            peer_ifindex: 0,
+            addresses: Vec::new(),
+            egress: Vec::new(),
+            ingress: Vec::new(),
+            resolvers: Vec::new(),
+            mtu_bytes: 1500,
+            guard: false,
+            generation: String::new(),
+            epoch: 1,
+            created: 0,
+        }
+    }
+}

@@ -466,7 +466,7 @@ impl Datapath {
         };
         let output = program.test_run(input).expect("run the program");
         let length = output.data.map_or(0, |d| d.len());
-        let verdict = output.return_value.cast_signed();
+        let verdict = i32::from_ne_bytes(output.return_value.to_ne_bytes());
         out.truncate(length);
         let direction = match hook {
             Hook::FromContainer | Hook::Guard => 0,

@@ -6,6 +6,12 @@
     unreachable_pub,
     reason = "read beside the tests, not as an API"
 )]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::wrong_self_convention,
+    clippy::unwrap_used,
+    reason = "small numbers; from_wire and to_container are the hooks' names"
+)]
 
 pub mod datapath;
 pub mod oracle;

@@ -325,13 +325,9 @@ impl Oracle {
 
     pub fn set_policy(&mut self, id: usize, policy: Policy) {
         self.policies[id] = policy;
+        // One epoch for both: judging an unchanged policy again says the same.
         self.epoch += 1;
-        self.epochs_differ();
     }
-
-    /// Every flow is judged once more after any switch: judging an unchanged policy again says the
-    /// same, so one epoch for both endpoints is enough here.
-    fn epochs_differ(&self) {}
 
     pub fn forget_flows(&mut self) {
         self.flows.clear();

@@ -265,20 +265,19 @@ fn netkit_data(link: &LinkMessage) -> &[InfoNetkit] {
         .unwrap_or_default()
 }
 
-/// Deletes a primary and with it the peer, their addresses and routes. Gone already is success.
+/// Deletes a primary and with it the peer, their addresses and routes. Success when it is gone
+/// already, and when the device of that name cannot be a primary of ours: then ours is gone too.
 ///
 /// # Errors
-/// [`Kind::Conflict`] when the device of that name is not ours.
+/// When the kernel refuses.
 pub fn delete_pair(netlink: &Netlink, name: &IfName) -> Result<()> {
     let Some(link) = find(netlink, name.as_str())? else {
         return Ok(());
     };
     let ours = name.as_str().starts_with(PRIMARY_PREFIX) && link.kind.as_deref() == Some("netkit");
     if !ours {
-        return Err(Error::new(
-            Kind::Conflict,
-            format!("{name} is not a netkit device of ours"),
-        ));
+        log::warn!("{name} is not a netkit device of ours: left alone");
+        return Ok(());
     }
     let mut request = LinkMessage::default();
     request.header.index = link.ifindex;

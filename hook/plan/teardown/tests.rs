@@ -1,6 +1,4 @@
 use super::*;
-use crate::types::id::EndpointId;
-use crate::types::name::IfName;
 use crate::types::record::Phase;
 
 fn member(id: &str, pid: i32) -> Member {
@@ -13,27 +11,11 @@ fn member(id: &str, pid: i32) -> Member {
 
 fn record(cookie: u64, members: &[(&str, i32)]) -> EndpointRecord {
     EndpointRecord {
-        version: 1,
         boot_id: "now".into(),
         cookie: NetnsCookie(cookie),
-        id: EndpointId(3),
-        name: "web".into(),
-        phase: Phase::Active,
         members: members.iter().map(|(id, pid)| member(id, *pid)).collect(),
-        keys: [].into(),
-        interface: IfName::new("eth0").unwrap(),
-        primary: IfName::new("onk3").unwrap(),
-        primary_ifindex: 7,
-        peer_ifindex: 2,
         addresses: vec!["192.0.2.7/24".parse().unwrap()],
-        egress: vec![],
-        ingress: vec![],
-        resolvers: vec![],
-        mtu_bytes: 1500,
-        guard: false,
-        generation: String::new(),
-        epoch: 1,
-        created: 0,
+        ..EndpointRecord::example()
     }
 }
 

@@ -57,7 +57,7 @@ pub enum Command {
         /// Who opens the connection: `egress` the container, `ingress` the other side.
         #[arg(value_enum)]
         direction: DirectionArg,
-        /// One remote side as in a rule: tcp:203.0.113.10:443, icmp:[2001:db8::1]:128.
+        /// One remote side as in a rule: `tcp:203.0.113.10:443`, `icmp:[2001:db8::1]:128`.
         target: String,
         /// How to print.
         #[command(flatten)]

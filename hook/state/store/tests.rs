@@ -2,8 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::types::id::{ContainerId, EndpointId};
-use crate::types::name::IfName;
+use crate::types::id::ContainerId;
 use crate::types::record::Member;
 
 /// A private state directory that goes with the test.
@@ -32,31 +31,16 @@ fn now() -> Deadline {
 
 fn record(cookie: u64, boot: &str) -> EndpointRecord {
     EndpointRecord {
-        version: 1,
         boot_id: boot.into(),
         cookie: NetnsCookie(cookie),
-        id: EndpointId(7),
-        name: "web".into(),
-        phase: Phase::Active,
         members: vec![Member {
             container_id: ContainerId::new("c1").unwrap(),
             pid: 42,
             start_time: 1,
         }],
         keys: BTreeMap::from([("address".into(), "auto".into())]),
-        interface: IfName::new("eth0").unwrap(),
-        primary: IfName::new("onk7").unwrap(),
-        primary_ifindex: 0,
-        peer_ifindex: 0,
         addresses: vec!["10.87.128.2/32".parse().unwrap()],
-        egress: vec![],
-        ingress: vec![],
-        resolvers: vec![],
-        mtu_bytes: 1500,
-        guard: false,
-        generation: String::new(),
-        epoch: 1,
-        created: 0,
+        ..EndpointRecord::example()
     }
 }
 

@@ -1,7 +1,6 @@
 use super::*;
 use crate::inspect::PolicyWord;
-use crate::types::id::{ContainerId, EndpointId, NetnsCookie};
-use crate::types::name::IfName;
+use crate::types::id::{ContainerId, EndpointId};
 use crate::types::record::{EndpointRecord, Member};
 
 fn view(id: u32, name: &str, container: &str) -> EndpointView {
@@ -12,27 +11,10 @@ fn view(id: u32, name: &str, container: &str) -> EndpointView {
     };
     EndpointView {
         record: EndpointRecord {
-            version: 1,
-            boot_id: String::new(),
-            cookie: NetnsCookie(u64::from(id)),
             id: EndpointId(id),
             name: name.into(),
-            phase: Phase::Active,
             members: vec![member],
-            keys: BTreeMap::new(),
-            interface: IfName::new("eth0").unwrap(),
-            primary: IfName::new("onk0").unwrap(),
-            primary_ifindex: 3,
-            peer_ifindex: 2,
-            addresses: vec!["198.51.100.2/32".parse().unwrap()],
-            egress: Vec::new(),
-            ingress: Vec::new(),
-            resolvers: Vec::new(),
-            mtu_bytes: 1500,
-            guard: false,
-            generation: String::new(),
-            epoch: 1,
-            created: 0,
+            ..EndpointRecord::example()
         },
         alive: vec![true],
         has_primary: true,
