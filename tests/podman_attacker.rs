@@ -56,7 +56,7 @@ mod guest {
                 let sent = self.attacker.raw(&attack.shot);
                 let after = self.attacker.drops("egress");
                 let added = cli::added(&before, &after);
-                if added != cli::only(attack.reason, 1) {
+                if added != cli::only(attack.reason, attack.times) {
                     wrong.push(format!(
                         "{}: {added:?}, not {} ({sent:?})",
                         attack.what, attack.reason
@@ -179,7 +179,7 @@ mod guest {
         scene.withstands(&attacks::offloads());
         // Honest segmentation works: the lie is what was dropped.
         let data = [MARKER.as_bytes(), &[b'x'; 4000]].concat();
-        let datagram = frames::udp(OWN, OUTSIDE, 40000, 7777, &data);
+        let datagram = frames::udp(OWN, OUTSIDE, 40000, attacks::QUIET, &data);
         let frame = frames::ip_frame(OWN, OUTSIDE, frames::UDP, datagram);
         let vnet = Vnet {
             gso_type: Vnet::UDP_L4,
@@ -214,16 +214,19 @@ mod guest {
                     Attack {
                         what: format!("to the victim with mark {mark:#x}"),
                         reason: "containers",
+                        times: 1,
                         shot: Shot::new(frames::udp_frame(OWN, VICTIM, 7777, MARKER)),
                     },
                     Attack {
                         what: format!("from the host with mark {mark:#x}"),
                         reason: "spoofed-source",
+                        times: 1,
                         shot: Shot::new(frames::udp_frame(HOST, VICTIM, 7777, MARKER)),
                     },
                     Attack {
                         what: format!("to the host with mark {mark:#x}"),
                         reason: "host",
+                        times: 1,
                         shot: Shot::new(frames::udp_frame(OWN, HOST, 7777, MARKER)),
                     },
                 ];
@@ -273,6 +276,8 @@ mod guest {
             "v100",
             "address",
             "02:00:00:00:00:01",
+            "addrgenmode",
+            "none",
             "up",
         ]);
         let mut tagged = Shot::new(frames::udp_frame(OWN, OUTSIDE, 7777, MARKER));

@@ -24,6 +24,8 @@ pub const MARKER: &str = "nobody should see this";
 pub struct Attack {
     pub what: String,
     pub reason: &'static str,
+    /// As many packets.
+    pub times: u64,
     pub shot: Shot,
 }
 
@@ -31,14 +33,18 @@ fn attack(what: impl Into<String>, reason: &'static str, shot: Shot) -> Attack {
     Attack {
         what: what.into(),
         reason,
+        times: 1,
         shot,
     }
 }
 
+/// A port of the wire machine where nobody listens: what it answers makes no stack answer back.
+pub const QUIET: u16 = 9;
+
 /// Frames that must be allowed: the same kind without the lie.
 pub fn honest() -> Vec<(&'static str, Shot)> {
-    let four = frames::udp_frame(OWN, OUTSIDE, 7777, MARKER);
-    let six = frames::udp_frame(OWN_6, OUTSIDE_6, 7777, MARKER);
+    let four = frames::udp_frame(OWN, OUTSIDE, QUIET, MARKER);
+    let six = frames::udp_frame(OWN_6, OUTSIDE_6, QUIET, MARKER);
     let mut addressed = four.clone();
     addressed[..12].copy_from_slice(&[0xff; 12]);
     vec![
@@ -62,7 +68,7 @@ pub fn honest() -> Vec<(&'static str, Shot)> {
             "a datagram between broadcast MAC addresses",
             Shot::new(addressed),
         ),
-        ("a segment", Shot::new(segment(OWN, OUTSIDE))),
+        ("a segment", Shot::new(segment_to(QUIET, OWN, OUTSIDE))),
     ]
 }
 
@@ -77,7 +83,11 @@ fn datagram(source: &str, destination: &str) -> Vec<u8> {
 }
 
 fn segment(source: &str, destination: &str) -> Vec<u8> {
-    let tcp = frames::tcp((source, 40001), (destination, 7777), SYN, MARKER.as_bytes());
+    segment_to(7777, source, destination)
+}
+
+fn segment_to(port: u16, source: &str, destination: &str) -> Vec<u8> {
+    let tcp = frames::tcp((source, 40001), (destination, port), SYN, MARKER.as_bytes());
     frames::ip_frame(source, destination, TCP, tcp)
 }
 
@@ -606,8 +616,22 @@ pub fn offloads() -> Vec<Attack> {
         ..Vnet::checksum(34, 6)
     };
     list.extend([
-        attack("a datagram to be fragmented by others", "segmentation", {
-            Shot::new(big(3000)).vnet(gso(Vnet::UFO, 1480))
+        Attack {
+            // The kernel does it before the device, which has no hardware for it.
+            times: 3,
+            ..attack("a datagram to be fragmented by others", "fragment", {
+                Shot::new(big(3000)).vnet(gso(Vnet::UFO, 1480))
+            })
+        },
+        attack("a segment to be cut into crumbs", "segmentation", {
+            let data = vec![b'x'; 2000];
+            let tcp = frames::tcp((OWN, 40001), (OUTSIDE, 7777), SYN, &data);
+            Shot::new(frames::ip_frame(OWN, OUTSIDE, TCP, tcp)).vnet(Vnet {
+                gso_type: Vnet::TCP4,
+                gso_size: 4,
+                header_length: 54,
+                ..Vnet::checksum(34, 16)
+            })
         }),
         attack("segments larger than the path takes", "oversize", {
             Shot::new(big(8000)).vnet(gso(Vnet::UDP_L4, 3000))
