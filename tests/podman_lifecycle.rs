@@ -13,8 +13,15 @@ mod guest {
     use crate::rig::frames;
     use crate::rig::{HOST, HOST_6, OUTSIDE, OUTSIDE_6, WIRE, cli, host, wire};
 
+    /// Loads the programs, which then stay.
+    fn warm_up() {
+        container::bundle("warm").address("auto").start().stop();
+        host::eventually("the warm-up is gone", || cli::list().is_empty());
+    }
+
     fn poststop(id: &str) -> cli::Ran {
-        let state = json!({"ociVersion": "1.0.2", "id": id, "status": "stopped", "bundle": "/tmp"});
+        let state =
+            json!({"ociVersion": "1.0.2", "id": id, "status": "stopped", "bundle": host::bundle()});
         cli::run_with(&["hook", "poststop"], state.to_string().as_bytes())
     }
 
@@ -34,8 +41,7 @@ mod guest {
         #[ignore = "needs the guest"]
         fn after_the_last_container_nothing_is_left_but_warm_programs() {
             host::start_clean();
-            container::bundle("warm").address("auto").start().stop();
-            host::eventually("the warm-up is gone", || cli::list().is_empty());
+            warm_up();
             let warm = host::Snapshot::take();
             for c in [container::podman("one"), container::bundle("two")] {
                 let c = c.address("auto").egress("udp:203.0.113.10:7777").start();
@@ -153,6 +159,7 @@ mod guest {
     #[ignore = "needs the guest"]
     fn gc_removes_what_a_killed_container_left() {
         host::start_clean();
+        warm_up();
         let before = host::Snapshot::take();
         let c = container::podman("killed").address("auto").start();
         let pid = c.pid();
@@ -178,7 +185,7 @@ mod guest {
         let sleeper = host::Sleeper::new();
         let state = |id: &str, pid: u32| {
             json!({
-                "ociVersion": "1.0.2", "id": id, "status": "created", "pid": pid, "bundle": "/tmp",
+                "ociVersion": "1.0.2", "id": id, "status": "created", "pid": pid, "bundle": host::bundle(),
                 "annotations": {"io.oci-netkit.address": "198.51.100.102"},
             })
             .to_string()
@@ -319,7 +326,7 @@ mod guest {
         let sleeper = host::Sleeper::new();
         let state = json!({
             "ociVersion": "1.0.2", "id": "dry", "status": "created", "pid": sleeper.pid(),
-            "bundle": "/tmp", "annotations": {"io.oci-netkit.address": "198.51.100.105"},
+            "bundle": host::bundle(), "annotations": {"io.oci-netkit.address": "198.51.100.105"},
         });
         let plan = cli::run_with(&["plan"], state.to_string().as_bytes()).success();
         assert!(plan.out.contains("198.51.100.105"), "{plan:?}");
@@ -464,6 +471,7 @@ mod guest {
     #[ignore = "needs the guest"]
     fn a_failed_start_after_the_hook_leaves_nothing_for_long() {
         host::start_clean();
+        warm_up();
         let before = host::Snapshot::take();
         // The command does not exist: the runtime fails after our hook has done its work.
         let ran = Command::new("podman")

@@ -47,7 +47,7 @@ mod guest {
     fn state(id: &str, pid: i64, annotations: &Value) -> Value {
         json!({
             "ociVersion": "1.0.2", "id": id, "status": "created", "pid": pid,
-            "bundle": "/tmp", "annotations": annotations,
+            "bundle": host::bundle(), "annotations": annotations,
         })
     }
 
@@ -226,12 +226,12 @@ mod guest {
             &["--network none"],
         );
         let ns = host::Sleeper::new();
-        ns.inside(&["ip", "link", "add", "dummy0", "type", "dummy"]);
+        ns.inside(&["ip", "link", "add", "other1", "type", "dummy"]);
         let path = format!("/proc/{}/ns/net", ns.pid());
         expect_refusal(
             container::bundle("beside").address("auto").network(&path),
             cli::NOT_PERMITTED,
-            &["dummy0", "--network none"],
+            &["other1", "--network none"],
         );
         drop(ns);
         before.assert_same();
@@ -410,26 +410,34 @@ mod guest {
         let before = host::Snapshot::take();
         let sleeper = host::Sleeper::new();
         let stdin = state("rootless", i64::from(sleeper.pid()), &good()).to_string();
-        let ways: [&[&str]; 2] = [
-            &[
-                "setpriv",
-                "--reuid",
-                "65534",
-                "--regid",
-                "65534",
-                "--clear-groups",
-            ],
-            &["unshare", "--user", "--map-root-user"],
+        let another_user = [
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
         ];
-        for way in ways {
-            let ran = cli::feed(
-                Command::new(way[0])
-                    .args(&way[1..])
-                    .args([cli::BINARY, "hook", "create"]),
-                stdin.as_bytes(),
-            );
-            assert_eq!(ran.code, cli::NOT_PERMITTED, "{way:?}: {ran:?}");
-            assert!(ran.err.contains("rootless"), "{way:?}: {ran:?}");
+        let by_another_user = cli::feed(
+            Command::new(another_user[0])
+                .args(&another_user[1..])
+                .args([cli::BINARY, "hook", "create"]),
+            stdin.as_bytes(),
+        );
+        // As rootless podman does it: hook and container in a user namespace of the same user.
+        let script = format!(
+            "unshare --net sleep 60 & sleep 0.5; sed \"s/{}/$!/\" | {} hook create; \
+             code=$?; kill $!; exit $code",
+            sleeper.pid(),
+            cli::BINARY
+        );
+        let in_a_user_namespace = cli::feed(
+            Command::new("unshare").args(["--user", "--map-root-user", "sh", "-c", &script]),
+            stdin.as_bytes(),
+        );
+        for ran in [by_another_user, in_a_user_namespace] {
+            assert_eq!(ran.code, cli::NOT_PERMITTED, "{ran:?}");
+            assert!(ran.err.contains("rootless"), "{ran:?}");
         }
         before.assert_same();
         assert_eq!(sleeper.inside(&["ip", "-o", "link"]).lines().count(), 1);

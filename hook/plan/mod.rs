@@ -16,7 +16,7 @@ pub mod step;
 pub mod teardown;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{ErrorList, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
@@ -57,6 +57,17 @@ pub struct Join {
     pub member: Member,
     /// What is odd, but not wrong.
     pub warnings: Vec<String>,
+}
+
+/// Whether this host can do it at all. Asked before the container is looked at, since without the
+/// privileges that look fails with less helpful words.
+///
+/// # Errors
+/// All that the host lacks.
+pub fn check_host(host: &HostFacts) -> Result<()> {
+    let mut faults = ErrorList::new();
+    admit::check_host(host, &mut faults);
+    faults.into_result(())
 }
 
 /// Decides what a request leads to.

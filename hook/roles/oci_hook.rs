@@ -65,6 +65,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let config = environment.load_config()?;
     let process = Process::open(request.pid)?;
     let host = probe::host_facts(paths)?;
+    plan::check_host(&host)?;
     let (netns, namespace) = probe::namespace_facts(&process, &request.bundle)?;
     // What cannot work is refused here, before anything is touched, even other people's leftovers.
     let known = reap::living(View::new(paths).ledger(&host.boot_id)?);

@@ -356,7 +356,10 @@ impl Sleeper {
                 .expect("start unshare"),
         );
         let own = namespace(std::process::id());
-        eventually("a namespace of its own", || namespace(child.0.id()) != own);
+        eventually("a namespace of its own", || {
+            let theirs = namespace(child.0.id());
+            !theirs.is_empty() && theirs != own
+        });
         child
     }
 
@@ -387,6 +390,22 @@ impl Drop for Sleeper {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A bundle as a runtime would have it, with a process that has no capabilities.
+pub fn bundle() -> String {
+    let dir = "/run/oci-netkit-tests/plain-bundle";
+    std::fs::create_dir_all(dir).expect("make a bundle");
+    let config = serde_json::json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "cwd": "/", "args": ["sleep"], "user": {"uid": 0, "gid": 0},
+            "capabilities": {"bounding": [], "effective": [], "permitted": []},
+        },
+        "linux": {"namespaces": [{"type": "network"}]},
+    });
+    std::fs::write(format!("{dir}/config.json"), config.to_string()).expect("write config.json");
+    dir.into()
 }
 
 /// Which network namespace a process is in.
