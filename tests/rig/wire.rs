@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 const AGENT: &str = "192.0.2.1:9999";
 /// The guest's NIC, which sends everything that comes from the guest.
 pub const GUEST_MAC: &str = "525400000002";
+/// 2001:db8:1::2
+const GUEST_V6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 pub const WIRE_MAC: &str = "525400000001";
 
 /// A frame as it was on the tap.
@@ -49,13 +51,7 @@ impl Frame {
                     Some(0) => (at_ip.get(40), &at_ip[8..24], at_ip.get(48)),
                     _ => (at_ip.get(6), &at_ip[8..24], at_ip.get(40)),
                 };
-                let ours = from[..2] == [0xfe, 0x80]
-                    || from
-                        == "2001:db8:1::2"
-                            .parse::<std::net::Ipv6Addr>()
-                            .unwrap()
-                            .octets()
-                    || from == [0; 16];
+                let ours = from[..2] == [0xfe, 0x80] || from == GUEST_V6 || from == [0; 16];
                 next == Some(&58) && ours && matches!(at_l4, Some(133 | 135 | 136 | 131 | 143))
             }
             _ => false,
@@ -208,7 +204,7 @@ impl Cursor {
 
     /// What the guest sent since then beside looking for its neighbours, after a round trip that
     /// pushes everything sent before it through.
-    pub fn from_guest(self) -> Vec<Frame> {
+    pub fn sent_by_guest(self) -> Vec<Frame> {
         settle();
         self.frames()
             .into_iter()
@@ -220,7 +216,7 @@ impl Cursor {
     /// If the guest sent anything since then.
     #[track_caller]
     pub fn assert_silence(self) {
-        let frames = self.from_guest();
+        let frames = self.sent_by_guest();
         assert!(frames.is_empty(), "on the wire: {:#?}", summaries(&frames));
     }
 
