@@ -89,7 +89,7 @@ mod guest {
                     .raw(&shot)
                     .unwrap_or_else(|e| panic!("{what}: {e}"));
             }
-            let arrived = cursor.from_guest();
+            let arrived = cursor.sent_by_guest();
             assert_eq!(
                 arrived.len(),
                 attacks::honest().len(),

@@ -91,7 +91,7 @@ mod guest {
             c.reaches(protocol, OUTSIDE_6, 7777);
         }
         // They are its own packets, from the host's NIC: nobody translated or tunnelled them.
-        let from_guest = cursor.from_guest();
+        let from_guest = cursor.sent_by_guest();
         assert!(from_guest.len() > 6, "{:?}", wire::summaries(&from_guest));
         for frame in &from_guest {
             assert_eq!(frame.source_mac(), wire::GUEST_MAC);

@@ -53,7 +53,7 @@ impl Frame {
                     || from
                         == "2001:db8:1::2"
                             .parse::<std::net::Ipv6Addr>()
-                            .unwrap()
+                            .expect("an address")
                             .octets()
                     || from == [0; 16];
                 next == Some(&58) && ours && matches!(at_l4, Some(133 | 135 | 136 | 131 | 143))
@@ -208,7 +208,7 @@ impl Cursor {
 
     /// What the guest sent since then beside looking for its neighbours, after a round trip that
     /// pushes everything sent before it through.
-    pub fn from_guest(self) -> Vec<Frame> {
+    pub fn sent_by_guest(self) -> Vec<Frame> {
         settle();
         self.frames()
             .into_iter()
@@ -220,7 +220,7 @@ impl Cursor {
     /// If the guest sent anything since then.
     #[track_caller]
     pub fn assert_silence(self) {
-        let frames = self.from_guest();
+        let frames = self.sent_by_guest();
         assert!(frames.is_empty(), "on the wire: {:#?}", summaries(&frames));
     }
 
