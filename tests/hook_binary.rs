@@ -168,7 +168,11 @@ mod root {
         let binary = "/usr/libexec/oci/hooks.d/oci-netkit";
         let output = feed(place.command(binary, &["hook", "create"]), b"{}");
         let mut entry = [0; 4096];
-        let length = journal.recv(&mut entry).unwrap();
+        // The client first sends nothing, to see whether somebody listens.
+        let mut length = 0;
+        while length == 0 {
+            length = journal.recv(&mut entry).unwrap();
+        }
         std::fs::remove_file(JOURNAL).unwrap();
         let entry = String::from_utf8_lossy(&entry[..length]);
         assert!(entry.contains("SYSLOG_IDENTIFIER=oci-netkit"), "{entry}");

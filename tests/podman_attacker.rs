@@ -283,6 +283,8 @@ mod guest {
         let mut tagged = Shot::new(frames::udp_frame(OWN, OUTSIDE, 7777, MARKER));
         tagged.device = "v100".into();
         let _ = c.expect_drop("egress", "vlan", || c.raw(&tagged));
+        // It would go on to join multicast groups, tagged.
+        c.run(&["ip", "link", "del", "v100"]);
 
         // Larger than the path, in one piece.
         c.run(&["ip", "link", "set", "eth0", "mtu", "65535"]);

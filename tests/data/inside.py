@@ -175,7 +175,8 @@ def raw(device, hex, protocol, vnet="", bypass=False, mark=0):
         if bypass:
             sock.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, 1)
         if mark:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            # As bytes: Python takes no int above 2**31.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, struct.pack("=I", mark))
         sock.sendto(bytes.fromhex(vnet + hex), (device, protocol))
     return {"ok": True}
 
