@@ -87,7 +87,7 @@ fn two_mebibytes_of_state_are_read_to_the_end_and_refused() {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(65));
-    assert!(stderr(&output).contains("larger than 1048576 bytes"));
+    assert!(stderr(&output).contains("larger than 1 MiB"));
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Io<'_> {
         std::io::copy(&mut self.stdin, &mut std::io::sink()).context("read standard input")?;
         Err(Error::new(
             Kind::BadInput,
-            format!("container state on standard input is larger than {STDIN_LIMIT_BYTES} bytes"),
+            "container state on standard input is larger than 1 MiB",
         ))
     }
 

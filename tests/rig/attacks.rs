@@ -624,7 +624,7 @@ pub fn offloads() -> Vec<Attack> {
             })
         },
         // Segments below 8 bytes the kernel refuses before it asks us (TCP_MIN_GSO_SIZE,
-        // include/net/tcp.h); tests/bpf_parse.rs has them.
+        // include/net/tcp.h).
         attack("segments larger than the path takes", "oversize", {
             Shot::new(big(8000)).vnet(gso(Vnet::UDP_L4, 3000))
         }),
