@@ -4,7 +4,7 @@
  * a reason to drop becomes at each hook. The stages live in the headers.
  *
  * netkit runs PASS, DROP and REDIRECT only as such; any other verdict could
- * pass the packet (facts: netkit.c, netkit_run()). Minimum kernel: 6.12.
+ * pass the packet (netkit_run(), drivers/net/netkit.c). Minimum kernel: 6.12.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
