@@ -16,7 +16,7 @@ use super::{cli, frames, wire};
 const PREFIX: &str = "io.oci-netkit.";
 const INSIDE: &str = "/src/tests/data/inside.py";
 const DIR: &str = "/run/oci-netkit-tests";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// crun or runc.
 pub fn runtime() -> String {
@@ -446,7 +446,10 @@ impl Container {
     /// One TCP exchange from one of its addresses.
     #[track_caller]
     pub fn tcp_from(&self, source: &str, to: &str, port: u16, send: &str) -> Answer {
-        self.answer(&json!({"op": "tcp", "to": to, "port": port, "send": send, "source": source}))
+        self.answer(
+            &json!({"op": "tcp", "to": to, "port": port, "send": send, "source": source,
+            "until_end": true}),
+        )
     }
 
     /// HTTP GET of a path; the whole answer.
