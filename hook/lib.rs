@@ -23,7 +23,8 @@
 //! 1. The runtime has made the namespaces and calls `hook create` with the state on standard input
 //!    ([`roles::oci_hook`]). The process is held by a pidfd, its namespace by a descriptor.
 //! 2. The plan is made against what is known, so that what cannot work is refused before anything
-//!    is touched; then again under the ledger lock, where it reserves an id and addresses.
+//!    is touched; it is made again under the ledger lock if that has changed meanwhile, and there it
+//!    reserves an id and addresses.
 //! 3. The steps: programs and maps if they are not loaded yet; from_wire on the uplinks; the pair,
 //!    born in the namespace, both policies *blackhole*; the maps; the links, pinned; addresses,
 //!    devices up, routes; last the addresses enter the map that packets are delivered by.

@@ -13,7 +13,7 @@ use super::io::Io;
 use super::oci_state::{self, Stage};
 use super::{failures, reap};
 use crate::apply;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
 use crate::kernel::{caps, probe};
@@ -69,14 +69,21 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let (netns, namespace) = probe::namespace_facts(&process, &request.bundle)?;
     // What cannot work is refused here, before anything is touched, even other people's leftovers.
     let known = reap::living(View::new(paths).ledger(&host.boot_id)?);
-    plan::plan(request, &config, &host, &namespace, &known)?;
+    let first = plan::plan(request, &config, &host, &namespace, &known)?;
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;
     reap::dead(environment, &store, &host.boot_id, deadline);
     let lock = store.lock_ledger(deadline)?;
     let ledger = store.view().ledger(&host.boot_id)?;
-    match plan::plan(request, &config, &host, &namespace, &ledger)? {
+    // Long allowlists take a while to compile: not twice, and not under the lock, unless somebody
+    // came or went meanwhile.
+    let decision = if ledger == known {
+        first
+    } else {
+        plan::plan(request, &config, &host, &namespace, &ledger)?
+    };
+    match decision {
         Decision::Create(plan) => {
             warn(&plan.warnings);
             store.reserve(&lock, &plan.record)?;
@@ -118,7 +125,8 @@ fn build(
 fn enter(store: &Store, lock: &LedgerLock, join: Join) -> Result<()> {
     let found = store.view().find(join.cookie)?;
     let Some(mut record) = found else {
-        return Ok(());
+        let text = format!("the endpoint of network namespace {} is gone", join.cookie);
+        return Err(Error::new(Kind::Conflict, text).with_hint("start the container again"));
     };
     record
         .members
