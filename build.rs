@@ -52,10 +52,11 @@ fn main() {
 }
 
 /// Names the object, so that one build finds its own programs again (kernel/bpf/load.rs). Not a
-/// secret: any hash that differs for different objects will do.
+/// secret: any hash that differs for different objects will do. A debug build counts as another
+/// version, which is what the tests of an upgrade make use of.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let all = bytes.iter().chain(version.as_bytes());
+    let about = ["CARGO_PKG_VERSION", "PROFILE"].map(|name| env::var(name).unwrap_or_default());
+    let all = bytes.iter().chain(about.iter().flat_map(|a| a.as_bytes()));
     all.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })

@@ -176,6 +176,12 @@ impl ErrorList {
         self.0.is_empty()
     }
 
+    /// How much went wrong.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The faults in the order they were found.
     pub fn iter(&self) -> std::slice::Iter<'_, Error> {
         self.0.iter()

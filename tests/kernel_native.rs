@@ -14,25 +14,35 @@ mod guest;
 mod root {
     use std::time::Instant;
 
-    use oci_netkit::error::{Kind, Result};
+    use oci_netkit::error::{ErrorList, Kind, Result};
     use oci_netkit::inspect;
     use oci_netkit::kernel::bpf::maps::PolicyWord;
     use oci_netkit::kernel::bpf::{attach, load};
     use oci_netkit::kernel::bpffs::{self, Pins};
-    use oci_netkit::kernel::host::{self, Host as _, RealHost};
+    use oci_netkit::kernel::host::{Host as _, RealHost};
     use oci_netkit::kernel::netlink::{Netlink, link};
     use oci_netkit::kernel::netns::Netns;
-    use oci_netkit::kernel::{probe, sysctl};
+    use oci_netkit::kernel::whole::Changes;
+    use oci_netkit::kernel::{probe, sysctl, whole};
+    use oci_netkit::plan::reconcile::Uplinks;
     use oci_netkit::plan::step::{Step, Undo};
     use oci_netkit::state::store::Store;
     use oci_netkit::types::id::EndpointId;
 
-    use super::guest::{Container, Host, addresses, map_spec, name, policy, run};
+    use super::guest::{Container, Host, addresses, map_spec, minute, name, policy, run};
 
     fn loaded(host: &Host) -> Pins {
         let pins = Pins::new(&host.paths.bpffs_dir);
         load::load(&pins).unwrap();
         pins
+    }
+
+    /// How many links were updated and how many pins removed.
+    fn replace_all(pins: &Pins) -> (usize, usize) {
+        let mut errors = ErrorList::new();
+        let done = attach::replace_all(pins, load::CURRENT, &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        (done.updated, done.unpinned)
     }
 
     #[test]
@@ -151,7 +161,7 @@ mod root {
                 .mark_judged,
             marks.mark_judged
         );
-        let errors = host::unload(&host.paths);
+        let errors = whole::unload(&host.paths);
         assert!(errors.is_empty(), "{errors:?}");
         assert!(!host.paths.bpffs_dir.exists());
     }
@@ -251,7 +261,7 @@ mod root {
         load::unload(&pins, load::CURRENT).unwrap();
         load::load(&pins).unwrap();
         assert!(!attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap());
-        assert!(attach::replace_all(&pins, load::CURRENT).is_empty());
+        assert_eq!(replace_all(&pins), (0, 0), "it runs already");
         attach::remove_uplink(&pins, up0).unwrap();
         attach::remove_uplink(&pins, up0).unwrap();
         assert!(
@@ -265,11 +275,42 @@ mod root {
         assert!(attach::ensure_uplink(&pins, load::CURRENT, up0).unwrap());
         assert_eq!(attach::uplinks(&pins).unwrap(), [(up0, true)]);
         run("ip link del up1");
-        assert!(attach::replace_all(&pins, load::CURRENT).is_empty());
+        assert_eq!(replace_all(&pins), (0, 1));
         assert!(
             attach::uplinks(&pins).unwrap().is_empty(),
             "stale pin is gone"
         );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn pins_of_another_abi_stop_a_create_only_while_somebody_needs_them() {
+        let host = Host::enter();
+        let pins = Pins::new(&host.paths.bpffs_dir);
+        for left in [pins.maps(99), pins.generation("gen-of-another-version")] {
+            bpffs::ensure_dir(&left).unwrap();
+        }
+        let (one, two) = (Container::start(), Container::start());
+        let (running, record) = (one.record(6), two.record(7));
+        let store = Store::open(&host.paths).unwrap();
+        let lock = store.lock_ledger(&minute()).unwrap();
+        store.reserve(&lock, &running).unwrap();
+        let mut real = RealHost::new(&host.paths, record, Some(two.netns()));
+        let error = real.run(&Step::EnsureGeneration).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(error.report().contains("stop these containers"), "{error}");
+        let (changes, errors) = whole::reconcile(&host.paths, &Uplinks::default(), false);
+        assert_eq!(changes, Changes::default());
+        let error = errors.into_result(()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict);
+        assert!(pins.maps(99).exists() && !load::has_maps(&pins));
+        // With the last of them gone the way is free.
+        store
+            .remove(&lock, running.cookie, &running.boot_id)
+            .unwrap();
+        real.run(&Step::EnsureGeneration).unwrap();
+        assert!(load::is_loaded(&pins) && pins.abis().unwrap() == [load::ABI_VERSION]);
+        assert_eq!(pins.generations().unwrap(), [load::CURRENT]);
     }
 
     #[test]

@@ -128,7 +128,7 @@ mod root {
             datapath.uplinks.is_empty() && datapath.pinned.is_empty(),
             "{datapath:?}"
         );
-        let errors = oci_netkit::kernel::host::unload(&host.paths);
+        let errors = oci_netkit::kernel::whole::unload(&host.paths);
         assert!(errors.is_empty(), "{errors:?}");
         drop(container);
         before.assert_restored(&host.paths, "after unload");
@@ -167,7 +167,7 @@ mod root {
             apply::destroy(&host.paths, &record, &undos(&record)).is_empty(),
             "twice"
         );
-        assert!(oci_netkit::kernel::host::unload(&host.paths).is_empty());
+        assert!(oci_netkit::kernel::whole::unload(&host.paths).is_empty());
         before.assert_restored(&host.paths, "after death");
     }
 

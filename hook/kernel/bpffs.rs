@@ -45,6 +45,16 @@ impl Pins {
         self.base.join(format!("abi{version}"))
     }
 
+    /// ABI versions that are pinned.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn abis(&self) -> Result<Vec<u32>> {
+        let names = list(&self.base)?;
+        let version = |n: &String| n.strip_prefix("abi")?.parse().ok();
+        Ok(names.iter().filter_map(version).collect())
+    }
+
     /// Maps shared by the generations of an ABI.
     #[must_use]
     pub fn maps(&self, version: u32) -> PathBuf {

@@ -11,7 +11,8 @@ use super::bpffs::{self, Pins};
 use super::netlink::{Netlink, addr, link, route};
 use super::netns::Netns;
 use super::sysctl;
-use crate::error::{Error, ErrorList, Kind, Result};
+use super::whole;
+use crate::error::{Error, Kind, Result};
 use crate::plan::step::{PairSpec, RouteSpec, Side, Step, Undo, Uplink};
 use crate::state::Paths;
 use crate::state::fresh::Fresh;
@@ -21,7 +22,7 @@ use crate::types::name::IfName;
 use crate::types::record::EndpointRecord;
 
 /// For the generation lock: a first load takes a second or two on a slow machine.
-const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What can be done to a host; the seam at which tests let steps fail.
 pub trait Host {
@@ -121,6 +122,7 @@ impl RealHost {
 
     fn ensure_generation(&mut self) -> Result<()> {
         let (store, _lock) = self.lock()?;
+        self.make_way(&store)?;
         if !load::is_loaded(&self.pins) {
             let maps = !load::has_maps(&self.pins);
             store.set_fresh(&Fresh {
@@ -131,6 +133,18 @@ impl RealHost {
         }
         load::CURRENT.clone_into(&mut self.record.generation);
         Ok(())
+    }
+
+    /// Programs of another ABI do not see our maps, so the two cannot serve one host: what they
+    /// left behind goes, but only when nobody needs it.
+    fn make_way(&self, store: &Store) -> Result<()> {
+        if !load::has_other_abi(&self.pins)? {
+            return Ok(());
+        }
+        if self.has_others(store)? {
+            return Err(load::other_abi());
+        }
+        whole::remove_pins(&self.pins).into_result(())
     }
 
     fn ensure_uplinks(&mut self, uplinks: &[Uplink]) -> Result<()> {
@@ -290,52 +304,4 @@ impl Host for RealHost {
     fn record(&self) -> &EndpointRecord {
         &self.record
     }
-}
-
-/// Puts the programs of this build on every link, for an upgrade; older ones are unpinned. Does
-/// nothing where no endpoint stands. Never stops.
-pub fn upgrade(paths: &Paths) -> ErrorList {
-    let mut errors = ErrorList::new();
-    if let Err(e) = upgrade_locked(paths, &mut errors) {
-        errors.push(e);
-    }
-    errors
-}
-
-fn upgrade_locked(paths: &Paths, errors: &mut ErrorList) -> Result<()> {
-    let pins = Pins::new(&paths.bpffs_dir);
-    let store = Store::open(paths)?;
-    let _lock = store.lock_generation(&Deadline::after(LOCK_PATIENCE))?;
-    if pins.endpoints()?.is_empty() {
-        return Ok(());
-    }
-    if !load::is_loaded(&pins) {
-        load::load(&pins)?;
-    }
-    *errors = attach::replace_all(&pins, load::CURRENT);
-    if errors.is_empty() {
-        for old in pins.generations()? {
-            if old != load::CURRENT {
-                errors.keep(load::unload(&pins, &old));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Takes everything of ours off the kernel but pairs and their routes, which go with
-/// [`Undo::DeletePair`]: links, programs, maps, of all generations. Never stops.
-pub fn unload(paths: &Paths) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let pins = Pins::new(&paths.bpffs_dir);
-    let locked =
-        Store::open(paths).and_then(|store| store.lock_generation(&Deadline::after(LOCK_PATIENCE)));
-    let Some(_lock) = errors.keep(locked) else {
-        return errors;
-    };
-    for (ifindex, _) in errors.keep(attach::uplinks(&pins)).unwrap_or_default() {
-        errors.keep(attach::remove_uplink(&pins, ifindex));
-    }
-    errors.keep(bpffs::remove_dir(pins.base()));
-    errors
 }

@@ -10,6 +10,7 @@ pub mod netns;
 pub mod probe;
 pub mod process;
 pub mod sysctl;
+pub mod whole;
 
 use crate::error::{Context, Error, Kind, Result, lower};
 

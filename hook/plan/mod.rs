@@ -11,6 +11,7 @@ mod join;
 pub mod link;
 pub mod locate;
 pub mod policy;
+pub mod reconcile;
 pub mod rules;
 pub mod step;
 pub mod teardown;

@@ -187,35 +187,61 @@ pub fn uplinks(pins: &Pins) -> Result<Vec<(u32, bool)>> {
     Ok(found)
 }
 
-/// Makes every link run the programs of a generation, for an upgrade: link by link, with no
-/// packet unseen. Links without a device are unpinned. Never stops.
-pub fn replace_all(pins: &Pins, generation: &str) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let cookies = errors.keep(pins.endpoints()).unwrap_or_default();
-    for cookie in cookies {
-        for (name, program, _) in ENDPOINT_LINKS {
-            let path = pins.endpoint(cookie).join(name);
-            errors.keep(replace_pinned(pins, generation, program, &path));
-        }
-    }
-    for name in errors
-        .keep(bpffs::list(&pins.uplinks()))
-        .unwrap_or_default()
-    {
-        let path = pins.uplinks().join(name);
-        errors.keep(replace_pinned(pins, generation, Program::FromWire, &path));
-    }
-    errors
+/// What [`replace_all`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// Links that run another program now.
+    pub updated: usize,
+    /// Pins of links whose device is gone, removed.
+    pub unpinned: usize,
 }
 
-fn replace_pinned(pins: &Pins, generation: &str, program: Program, path: &Path) -> Result<()> {
+/// Makes every link run the programs of a generation, for an upgrade: link by link, with no
+/// packet unseen. Links without a device are unpinned. Never stops.
+pub fn replace_all(pins: &Pins, generation: &str, errors: &mut ErrorList) -> Replaced {
+    let mut links = Vec::new();
+    for cookie in errors.keep(pins.endpoints()).unwrap_or_default() {
+        for (name, program, _) in ENDPOINT_LINKS {
+            links.push((pins.endpoint(cookie).join(name), program));
+        }
+    }
+    let uplinks = errors.keep(bpffs::list(&pins.uplinks()));
+    for name in uplinks.unwrap_or_default() {
+        links.push((pins.uplinks().join(name), Program::FromWire));
+    }
+    let mut replaced = Replaced::default();
+    for (path, program) in links {
+        let done = replace_pinned(pins, generation, program, &path, &mut replaced);
+        errors.keep(done.context(format!("update {}", path.display())));
+    }
+    replaced
+}
+
+fn replace_pinned(
+    pins: &Pins,
+    generation: &str,
+    program: Program,
+    path: &Path,
+    replaced: &mut Replaced,
+) -> Result<()> {
     let Some(link) = open_link(path)? else {
         return Ok(());
     };
     let program = open_program(pins, generation, program)?;
-    if replace(link.as_fd(), program.as_fd()).context(format!("update {}", path.display()))? {
+    let wanted = sys::program_id(program.as_fd()).context("look at program")?;
+    let info = sys::link_info(link.as_fd()).context("look at link")?;
+    if info.ifindex == 0 {
+        replaced.unpinned += 1;
+        return bpffs::unpin(path);
+    }
+    if info.program_id == wanted {
         return Ok(());
     }
+    if replace(link.as_fd(), program.as_fd())? {
+        replaced.updated += 1;
+        return Ok(());
+    }
+    replaced.unpinned += 1;
     bpffs::unpin(path)
 }
 

@@ -68,6 +68,25 @@ pub fn has_maps(pins: &Pins) -> bool {
     pins.maps(ABI_VERSION).is_dir()
 }
 
+/// Whether a version of this program with another ABI has pins here.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn has_other_abi(pins: &Pins) -> Result<bool> {
+    Ok(pins.abis()?.iter().any(|version| *version != ABI_VERSION))
+}
+
+/// Why this build can neither serve nor touch what stands.
+#[must_use]
+pub fn other_abi() -> Error {
+    let text = format!(
+        "containers run with programs of another version of oci-netkit, whose maps are not ABI \
+         {ABI_VERSION}; they stay under their rules"
+    );
+    Error::new(Kind::Conflict, text)
+        .with_hint("stop these containers first, or install the version they were started with")
+}
+
 /// Loads and pins the current generation.
 ///
 /// # Errors

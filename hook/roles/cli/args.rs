@@ -69,6 +69,9 @@ pub enum Command {
     Doctor(Output),
     /// Remove what dead containers and killed hooks left behind.
     Gc(Output),
+    /// Fit running containers to this version of oci-netkit and to the uplinks the host has now;
+    /// packages and a udev rule run it.
+    Reconcile(Output),
     /// Remove everything from this host; refuses while containers are attached.
     Unload {
         /// Also cut off containers that still run.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::args::Output;
 use crate::error::Result;
 use crate::facts::{Ability, HostFacts};
+use crate::inspect::{self, Datapath};
 use crate::kernel::probe;
 use crate::plan::link;
 use crate::roles::environment::Environment;
@@ -67,6 +68,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     findings.push(of_config(environment));
     findings.extend(of_hooks(&hooks_dir::look(Path::new("/"))));
     findings.extend(of_podman(podman_version()));
+    findings.push(of_programs(inspect::datapath(&environment.paths)));
     findings.push(of_state(environment));
     let ok = findings.iter().all(|f| f.ok);
     if output.json {
@@ -188,6 +190,33 @@ fn of_podman(version: Option<(u32, u32)>) -> Option<Finding> {
     })
 }
 
+/// An upgrade that was not carried to the running containers leaves them without its fixes.
+fn of_programs(datapath: Result<Datapath>) -> Finding {
+    const CHECK: &str = "programs";
+    let datapath = match datapath {
+        Ok(datapath) => datapath,
+        Err(e) => return Finding::bad(CHECK, e.to_string(), "run doctor as root"),
+    };
+    let other = |name: &&String| **name != datapath.current;
+    let others = datapath.loaded.iter().filter(other).count();
+    if others > 0 && !datapath.pinned.is_empty() {
+        return Finding::bad(
+            CHECK,
+            "running containers may have the programs of another version",
+            "oci-netkit reconcile",
+        );
+    }
+    let loaded = datapath.loaded.contains(&datapath.current);
+    Finding::good(
+        CHECK,
+        if loaded {
+            "this version's are loaded"
+        } else {
+            "loaded with the first container"
+        },
+    )
+}
+
 fn of_state(environment: &Environment) -> Finding {
     match View::new(&environment.paths).contents() {
         Err(e) => Finding::bad("state", e.to_string(), "run doctor as root"),
@@ -213,12 +242,28 @@ fn of_state(environment: &Environment) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::id::NetnsCookie;
 
     #[test]
     fn versions_are_read_from_podman_s_own_words() {
         assert_eq!(parse_version("podman version 4.3.1\n"), Some((4, 3)));
         assert_eq!(parse_version("podman version 6.0.0-dev\n"), Some((6, 0)));
         assert_eq!(parse_version(""), None);
+    }
+
+    #[test]
+    fn programs_of_another_version_matter_only_while_containers_run() {
+        let mut datapath = Datapath {
+            current: "gen-2".into(),
+            loaded: vec!["gen-1".into()],
+            uplinks: Vec::new(),
+            pinned: Vec::new(),
+        };
+        assert!(of_programs(Ok(datapath.clone())).ok);
+        datapath.pinned.push(NetnsCookie(9));
+        assert!(!of_programs(Ok(datapath.clone())).ok);
+        datapath.loaded = vec!["gen-2".into()];
+        assert!(of_programs(Ok(datapath)).ok);
     }
 
     #[test]

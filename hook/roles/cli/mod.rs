@@ -9,6 +9,7 @@ mod errors;
 mod gc;
 mod list;
 mod plan;
+mod reconcile;
 mod show;
 mod stats;
 mod unload;
@@ -69,6 +70,7 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Resu
         Command::Stats(output) => stats::run(io, environment, output)?,
         Command::Doctor(output) => return doctor::run(io, environment, output).map(answer),
         Command::Gc(output) => gc::run(io, environment, output)?,
+        Command::Reconcile(output) => reconcile::run(io, environment, output)?,
         Command::Unload { force, output } => unload::run(io, environment, force, output)?,
         Command::Config { command } => config::run(io, environment, &command)?,
     }

@@ -8,7 +8,7 @@ use super::args::Output;
 use super::endpoint;
 use crate::apply;
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::kernel::{host, probe};
+use crate::kernel::{probe, whole};
 use crate::plan::teardown;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -38,7 +38,7 @@ pub(super) fn run(
     if environment.paths.state_dir.exists() {
         cut_off = take_down(environment, force, &deadline)?;
     }
-    host::unload(&environment.paths).into_result(())?;
+    whole::unload(&environment.paths).into_result(())?;
     if environment.paths.state_dir.exists() {
         let store = Store::open(&environment.paths)?;
         let lock = store.lock_ledger(&deadline)?;

@@ -1,0 +1,78 @@
+use super::*;
+use crate::facts::{Ability, HostRoute, Link};
+
+fn link(ifindex: u32, name: &str) -> Link {
+    Link {
+        ifindex,
+        name: name.into(),
+        kind: Some("dummy".into()),
+        mtu_bytes: 1500,
+        up: true,
+        loopback: false,
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        physical: false,
+        gso_max_bytes: 0,
+        gso_ipv4_max_bytes: 0,
+        gro_max_bytes: 0,
+        gro_ipv4_max_bytes: 0,
+        headroom_bytes: 0,
+    }
+}
+
+/// A host whose devices are 2 (eth0) and 3 (eth1); those of `default` have a default route.
+fn host(default: &[u32]) -> HostFacts {
+    let route = |ifindex: &u32| HostRoute {
+        destination: "0.0.0.0/0".parse().unwrap(),
+        ifindex: Some(*ifindex),
+        gateway: None,
+    };
+    HostFacts {
+        boot_id: String::new(),
+        kernel_release: String::new(),
+        netkit: Ability::Yes,
+        btf: Ability::Yes,
+        bpffs: Ability::Yes,
+        privileges: Ability::Yes,
+        ipv6: true,
+        links: vec![link(2, "eth0"), link(3, "eth1")],
+        addresses: Vec::new(),
+        routes: default.iter().map(route).collect(),
+        resolvers: Vec::new(),
+        now: 0,
+    }
+}
+
+/// What to attach and what to detach.
+fn decide(config: &str, default: &[u32], attached: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let config = Config::parse(config).unwrap();
+    let found = Uplinks::now(&config, &host(default), attached).unwrap();
+    let attach = found.attach.iter().map(|u| u.ifindex).collect();
+    (attach, found.detach)
+}
+
+#[test]
+fn without_a_list_only_a_device_that_is_gone_is_given_up() {
+    assert_eq!(decide("", &[2], &[2]), (vec![2], vec![]));
+    assert_eq!(decide("", &[3], &[2]), (vec![3], vec![]));
+    assert_eq!(decide("", &[2, 3], &[2, 9]), (vec![2, 3], vec![9]));
+    assert_eq!(
+        decide("", &[], &[2, 9]),
+        (vec![], vec![9]),
+        "no uplink at all"
+    );
+}
+
+#[test]
+fn a_list_is_followed_to_the_letter() {
+    let eth1 = "uplinks = [\"eth1\"]";
+    assert_eq!(decide(eth1, &[2], &[2, 9]), (vec![3], vec![2, 9]));
+}
+
+#[test]
+fn a_list_that_cannot_be_followed_is_a_fault_of_the_config() {
+    let absent = Config::parse("uplinks = [\"eth0\", \"eth7\"]").unwrap();
+    let host = host(&[2]);
+    let error = Uplinks::now(&absent, &host, &[2]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert_eq!(Uplinks::gone(&host, &[2, 3, 9]).detach, [9]);
+}
