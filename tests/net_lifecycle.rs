@@ -56,6 +56,7 @@ mod root {
         drop(lock);
         apply::create(
             &host.paths,
+            store.lock_endpoint(record.cookie, &minute())?,
             &record,
             &steps(host, id, guard),
             container.netns(),
@@ -197,8 +198,15 @@ mod root {
         store
             .reserve(&store.lock_ledger(&minute()).unwrap(), &record)
             .unwrap();
-        let error =
-            apply::create(&host.paths, &record, &theirs, container.netns(), &minute()).unwrap_err();
+        let made = apply::create(
+            &host.paths,
+            store.lock_endpoint(record.cookie, &minute()).unwrap(),
+            &record,
+            &theirs,
+            container.netns(),
+            &minute(),
+        );
+        let error = made.unwrap_err();
         assert_eq!(error.kind(), Kind::Conflict, "{error}");
         run("ip link show onk8");
         container.run("ip link add eth0 type bridge");

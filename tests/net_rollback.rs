@@ -82,7 +82,8 @@ mod root {
             when,
         };
         let steps = steps(host, id, true);
-        let error = apply::create_on(&mut failing, &host.paths, &record, &steps, &minute());
+        let lock = store.lock_endpoint(record.cookie, &minute()).unwrap();
+        let error = apply::create_on(&mut failing, &host.paths, lock, &record, &steps, &minute());
         let error = error.unwrap_err().to_string();
         assert!(error.ends_with("made to fail"), "{at} {when:?}: {error}");
     }
@@ -124,6 +125,7 @@ mod root {
         drop(lock);
         let made = apply::create(
             &host.paths,
+            store.lock_endpoint(record.cookie, &minute()).unwrap(),
             &record,
             &steps(&host, 9, false),
             first.netns(),

@@ -11,15 +11,16 @@ use std::time::Duration;
 pub use crate::kernel::host::Host;
 
 use crate::error::{Context, Error, ErrorList, Kind, Result};
+use crate::kernel::bpffs::Pins;
 use crate::kernel::host::RealHost;
 use crate::kernel::netns::Netns;
 use crate::plan::step::{Step, Undo};
 use crate::state::Paths;
-use crate::state::lock::Deadline;
+use crate::state::lock::{Deadline, Lock};
 use crate::state::store::Store;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Phase};
-use journal::{FileJournal, Journal};
+use journal::{Entries, FileJournal, Journal};
 
 /// Time for giving up a reservation, beside the deadline that ran out.
 const GRACE: Duration = Duration::from_secs(2);
@@ -87,7 +88,8 @@ fn both(cause: Error, rollback: &ErrorList) -> Error {
     }
 }
 
-/// Builds an endpoint whose record is reserved already: journal, steps, record active.
+/// Builds an endpoint whose record is reserved already: journal, steps, record active. `lock` is the
+/// endpoint's, held since before the reservation: a reservation whose lock is free is a dead hook's.
 ///
 /// On failure nothing is left; the reservation is given up only when everything was taken back,
 /// else it stays with the journal for [`recover`], so that its id and addresses are not reused.
@@ -97,13 +99,14 @@ fn both(cause: Error, rollback: &ErrorList) -> Error {
 /// gone.
 pub fn create(
     paths: &Paths,
+    lock: Lock,
     record: &EndpointRecord,
     steps: &[Step],
     netns: Netns,
     deadline: &Deadline,
 ) -> Result<EndpointRecord> {
     let mut host = RealHost::new(paths, record.clone(), Some(netns));
-    create_on(&mut host, paths, record, steps, deadline)
+    create_on(&mut host, paths, lock, record, steps, deadline)
 }
 
 /// As [`create`], on any host.
@@ -113,12 +116,12 @@ pub fn create(
 pub fn create_on(
     host: &mut dyn Host,
     paths: &Paths,
+    lock: Lock,
     record: &EndpointRecord,
     steps: &[Step],
     deadline: &Deadline,
 ) -> Result<EndpointRecord> {
     let store = Store::open(paths)?;
-    let lock = store.lock_endpoint(record.cookie, deadline)?;
     if !is_reserved(&store, record)? {
         let text = format!(
             "the reservation of network namespace {} is gone",
@@ -233,14 +236,20 @@ pub struct Recovered {
     pub errors: ErrorList,
 }
 
-/// Takes back what killed hooks left half done. Journals of hooks that still run are left alone.
+/// Takes back what killed hooks left half done. What hooks work on that still run is left alone.
 ///
 /// # Errors
-/// When the journals cannot be listed.
+/// When the journals or records cannot be listed.
 pub fn recover(paths: &Paths, boot_id: &str) -> Result<Recovered> {
     let store = Store::open(paths)?;
+    let mut cookies = store.view().journals()?;
+    for record in store.view().ledger(boot_id)?.endpoints {
+        if record.phase == Phase::Creating && !cookies.contains(&record.cookie) {
+            cookies.push(record.cookie);
+        }
+    }
     let mut recovered = Recovered::default();
-    for cookie in store.view().journals()? {
+    for cookie in cookies {
         match recover_one(&store, paths, cookie, boot_id) {
             Ok(Some(record)) => recovered.endpoints.push(record),
             Ok(None) => {}
@@ -262,24 +271,46 @@ fn recover_one(
         return Ok(None);
     };
     let path = store.view().journal_path(cookie);
-    let Some(entries) = journal::read(&path)? else {
-        return Ok(None);
+    let entries = match journal::read(&path) {
+        Ok(entries) => entries.unwrap_or_default(),
+        // Only a power cut does that, and it took all but the file away.
+        Err(e) if !has_pins(paths, cookie) => {
+            log::warn!("{e}: nothing of it stands");
+            Entries::default()
+        }
+        Err(e) => return Err(e),
     };
-    let now = store.view().find(cookie)?;
-    let Some(record) = entries.record.filter(|r| r.boot_id == boot_id) else {
-        // Killed before the first line was whole, so before any step; or of another boot.
-        journal::finish(&path)?;
-        return Ok(None);
-    };
-    if now.is_some_and(|r| r.boot_id == boot_id && r.phase == Phase::Active) {
-        // Killed after the endpoint was complete.
-        journal::finish(&path)?;
-        return Ok(None);
+    let now = store.view().find(cookie)?.filter(|r| r.boot_id == boot_id);
+    match (now, entries.record.filter(|r| r.boot_id == boot_id)) {
+        // Killed after the endpoint was complete, or while it was taken down.
+        (Some(now), _) if now.phase != Phase::Creating => {
+            journal::finish(&path)?;
+            Ok(None)
+        }
+        (_, Some(record)) => {
+            let mut host = RealHost::new(paths, record.clone(), None);
+            undo_journal(store, &record, &mut host).into_result(())?;
+            lock.remove()?;
+            Ok(Some(record))
+        }
+        // Killed before the first line was whole, so before any step.
+        (Some(now), None) => {
+            journal::finish(&path)?;
+            forget(store, &now)?;
+            lock.remove()?;
+            Ok(Some(now))
+        }
+        // Of another boot.
+        (None, None) => {
+            journal::finish(&path)?;
+            lock.remove()?;
+            Ok(None)
+        }
     }
-    let mut host = RealHost::new(paths, record.clone(), None);
-    undo_journal(store, &record, &mut host).into_result(())?;
-    lock.remove()?;
-    Ok(Some(record))
+}
+
+fn has_pins(paths: &Paths, cookie: NetnsCookie) -> bool {
+    Pins::new(&paths.bpffs_dir).endpoint(cookie).exists()
 }
 
 #[cfg(test)]

@@ -217,6 +217,12 @@ impl Place {
         store.reserve(&lock, &record()).unwrap();
         store
     }
+
+    fn create(&self, host: &mut FakeHost) -> Result<EndpointRecord> {
+        let store = Store::open(&self.0).unwrap();
+        let lock = store.lock_endpoint(record().cookie, &later()).unwrap();
+        create_on(host, &self.0, lock, &record(), &steps(), &later())
+    }
 }
 
 impl Drop for Place {
@@ -231,7 +237,7 @@ fn created_endpoint_is_active_and_leaves_no_journal() {
     let store = place.reserve();
     let mut host = FakeHost::new(None);
     host.record.primary_ifindex = 12;
-    let made = create_on(&mut host, &place.0, &record(), &steps(), &later()).unwrap();
+    let made = place.create(&mut host).unwrap();
     assert_eq!((made.phase, made.primary_ifindex), (Phase::Active, 12));
     assert_eq!(store.view().find(made.cookie).unwrap(), Some(made));
     assert!(store.view().journals().unwrap().is_empty());
@@ -243,7 +249,7 @@ fn failed_create_leaves_neither_record_nor_journal() {
     let place = Place::new("failed");
     let store = place.reserve();
     let mut host = FakeHost::new(Some("attach"));
-    create_on(&mut host, &place.0, &record(), &steps(), &later()).unwrap_err();
+    place.create(&mut host).unwrap_err();
     assert_eq!(store.view().find(record().cookie).unwrap(), None);
     assert!(store.view().journals().unwrap().is_empty());
     let left: Vec<_> = std::fs::read_dir(place.0.state_dir.join("endpoints"))
@@ -258,7 +264,7 @@ fn what_cannot_be_taken_back_keeps_its_reservation_and_journal() {
     let store = place.reserve();
     let mut host = FakeHost::new(Some("attach"));
     host.fail_undo = true;
-    create_on(&mut host, &place.0, &record(), &steps(), &later()).unwrap_err();
+    place.create(&mut host).unwrap_err();
     assert!(store.view().find(record().cookie).unwrap().is_some());
     assert_eq!(store.view().journals().unwrap(), [record().cookie]);
 }
@@ -268,7 +274,7 @@ fn create_without_its_reservation_does_nothing() {
     let place = Place::new("gone");
     Store::open(&place.0).unwrap();
     let mut host = FakeHost::new(None);
-    let error = create_on(&mut host, &place.0, &record(), &steps(), &later()).unwrap_err();
+    let error = place.create(&mut host).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     assert!(host.log.is_empty());
 }
@@ -301,4 +307,30 @@ fn journal_of_a_complete_endpoint_takes_nothing_back() {
     assert!(recover(&place.0, "boot").unwrap().endpoints.is_empty());
     assert!(!path.exists());
     assert!(store.view().find(record().cookie).unwrap().is_some());
+}
+
+#[test]
+fn reservation_of_a_dead_hook_is_given_up() {
+    let place = Place::new("reserved");
+    let store = place.reserve();
+    let held = store.lock_endpoint(record().cookie, &later()).unwrap();
+    assert!(recover(&place.0, "boot").unwrap().endpoints.is_empty());
+    assert!(store.view().find(record().cookie).unwrap().is_some());
+    drop(held);
+    let recovered = recover(&place.0, "boot").unwrap();
+    assert_eq!(recovered.endpoints.len(), 1, "{:?}", recovered.errors);
+    assert!(store.view().find(record().cookie).unwrap().is_none());
+}
+
+#[test]
+fn damaged_journal_of_nothing_that_stands_goes() {
+    let place = Place::new("damaged");
+    let store = Store::open(&place.0).unwrap();
+    let path = store.view().journal_path(record().cookie);
+    std::fs::write(&path, "\0\0\n").unwrap();
+    let recovered = recover(&place.0, "boot").unwrap();
+    assert!(
+        recovered.errors.is_empty() && !path.exists(),
+        "{recovered:?}"
+    );
 }

@@ -204,13 +204,14 @@ impl RealHost {
 
     fn release_generation(&mut self) -> Result<()> {
         let (store, _lock) = self.lock()?;
-        let Some(fresh) = store.view().fresh()? else {
+        let Some(fresh) = store.view().fresh() else {
             return Ok(());
         };
         if self.has_others(&store)? {
             return Ok(()); // theirs to keep, or to unload when they fail
         }
         self.maps = None;
+        load::sweep(&self.pins)?;
         load::unload(&self.pins, &fresh.generation)?;
         if fresh.maps {
             load::unload_maps(&self.pins)?;

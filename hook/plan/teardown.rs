@@ -22,6 +22,8 @@ pub struct Teardown {
     pub forget: Vec<(String, NetnsCookie)>,
     /// Pin directories without a record.
     pub unpin: Vec<NetnsCookie>,
+    /// Records that cannot be read and that nothing in the kernel belongs to: of an earlier boot.
+    pub damaged: Vec<NetnsCookie>,
 }
 
 /// What poststop of a container takes away. It has no pid, so only members whose process is dead
@@ -43,11 +45,14 @@ pub fn poststop(
 
 /// What `gc`, and every create, takes away: dead members everywhere, endpoints without a member,
 /// records of another boot, and pin directories (by cookie) without a record of this boot.
+/// `damaged` are the records that cannot be read: one that has pins may well be running, so both
+/// stay.
 ///
 /// A record in phase creating is judged by its member as well: when the hook died, so does the
 /// container it held up.
 pub fn gc(
     records: &[EndpointRecord],
+    damaged: &[NetnsCookie],
     pins: &[NetnsCookie],
     boot_id: &str,
     is_dead: &dyn Fn(&Member) -> bool,
@@ -67,8 +72,11 @@ pub fn gc(
         records
             .iter()
             .any(|r| r.cookie == *c && r.boot_id == boot_id)
+            || damaged.contains(c)
     };
     teardown.unpin = pins.iter().copied().filter(|c| !is_known(c)).collect();
+    let stands = |c: &NetnsCookie| pins.contains(c);
+    teardown.damaged = damaged.iter().copied().filter(|c| !stands(c)).collect();
     teardown
 }
 

@@ -14,7 +14,7 @@ use super::oci_state::{self, Stage};
 use super::{failures, reap};
 use crate::apply;
 use crate::error::{Context, Error, Kind, Result};
-use crate::kernel::netns::Netns;
+use crate::facts::Ledger;
 use crate::kernel::process::Process;
 use crate::kernel::{caps, probe};
 use crate::plan::{self, Decision, Join};
@@ -22,6 +22,7 @@ use crate::request::Request;
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
 use crate::types::id::ContainerId;
+use crate::types::record::EndpointRecord;
 
 /// hooks.d gives the hook 30 s; it takes itself back before the runtime kills it.
 const TIME: Duration = Duration::from_secs(25);
@@ -74,21 +75,29 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
 
     let store = Store::open(paths)?;
     reap::dead(environment, &store, &host.boot_id, deadline);
-    let lock = store.lock_ledger(deadline)?;
-    let ledger = store.view().ledger(&host.boot_id)?;
-    // Long allowlists take a while to compile: not twice, and not under the lock, unless somebody
-    // came or went meanwhile.
-    let decision = if ledger == known {
-        first
-    } else {
-        plan::plan(request, &config, &host, &namespace, &ledger)?
+    // Before the reservation, which without it would look like a dead hook's.
+    let endpoint = store.lock_endpoint(namespace.cookie, deadline)?;
+    let replan = |ledger: &Ledger| plan::plan(request, &config, &host, &namespace, ledger);
+    let decided = decide(&store, &host.boot_id, &known, first, &replan, deadline);
+    let (decision, lock) = match decided {
+        Ok(decided) => decided,
+        Err(e) => {
+            if store.view().find(namespace.cookie)?.is_none() {
+                endpoint.remove()?;
+            }
+            return Err(e);
+        }
     };
     match decision {
         Decision::Create(plan) => {
             warn(&plan.warnings);
             store.reserve(&lock, &plan.record)?;
             drop(lock);
-            build(environment, &plan, netns, deadline)
+            let (record, steps) = (&plan.record, &plan.steps);
+            report(&apply::create(
+                paths, endpoint, record, steps, netns, deadline,
+            )?);
+            Ok(())
         }
         Decision::Join(join) => {
             warn(&join.warnings);
@@ -98,19 +107,29 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     }
 }
 
-fn build(
-    environment: &Environment,
-    plan: &plan::Plan,
-    netns: Netns,
+/// What to do by the ledger as it is now, and the lock that keeps it so.
+///
+/// Long allowlists take a while to compile: not twice, and not under the lock, unless somebody came
+/// or went since the first plan.
+fn decide(
+    store: &Store,
+    boot_id: &str,
+    known: &Ledger,
+    first: Decision,
+    replan: &dyn Fn(&Ledger) -> Result<Decision>,
     deadline: &Deadline,
-) -> Result<()> {
-    let record = apply::create(
-        &environment.paths,
-        &plan.record,
-        &plan.steps,
-        netns,
-        deadline,
-    )?;
+) -> Result<(Decision, LedgerLock)> {
+    let lock = store.lock_ledger(deadline)?;
+    let ledger = store.view().ledger(boot_id)?;
+    let decision = if ledger == *known {
+        first
+    } else {
+        replan(&ledger)?
+    };
+    Ok((decision, lock))
+}
+
+fn report(record: &EndpointRecord) {
     let addresses: Vec<String> = record.addresses.iter().map(ToString::to_string).collect();
     log::info!(
         "{} has {} on {}",
@@ -118,7 +137,6 @@ fn build(
         addresses.join(" "),
         record.primary
     );
-    Ok(())
 }
 
 /// Adds the container to the endpoint that its namespace has.

@@ -24,7 +24,7 @@ pub struct Reaped {
     pub members: Vec<String>,
     /// Names of endpoints whose hook was killed half-way.
     pub half_built: Vec<String>,
-    /// Records of an earlier boot.
+    /// Records of an earlier boot, and damaged ones of nothing that stands.
     pub forgotten: usize,
     /// Pins without a record.
     pub unpinned: usize,
@@ -116,6 +116,9 @@ fn everything(
     if let Some(teardown) = reaped.errors.keep(decided) {
         carry_out(&teardown, environment, store, deadline, &mut reaped);
     }
+    for error in store.sweep().iter() {
+        reaped.errors.push(error.clone());
+    }
     reaped
 }
 
@@ -126,15 +129,17 @@ fn decide(
     errors: &mut ErrorList,
 ) -> Result<Teardown> {
     // Pins first: an endpoint that appears in between has a record by then.
-    let mut pins = Pins::new(&environment.paths.bpffs_dir).endpoints()?;
+    let pins = Pins::new(&environment.paths.bpffs_dir).endpoints()?;
     let contents = store.view().contents()?;
+    let damaged: Vec<NetnsCookie> = contents.faulty.iter().filter_map(|f| f.cookie).collect();
+    let teardown = teardown::gc(&contents.records, &damaged, &pins, boot_id, &is_dead);
     for faulty in &contents.faulty {
-        // Whose record cannot be read may well be running.
-        pins.retain(|cookie| faulty.path.file_stem() != Some(cookie.file_name().as_ref()));
-        let text = format!("{}: {}", faulty.path.display(), faulty.reason);
-        errors.push(Error::new(Kind::Internal, text).with_hint("remove the file"));
+        if faulty.cookie.is_none_or(|c| !teardown.damaged.contains(&c)) {
+            let text = format!("{}: {}", faulty.path.display(), faulty.reason);
+            errors.push(Error::new(Kind::Internal, text).with_hint("remove the file"));
+        }
     }
-    Ok(teardown::gc(&contents.records, &pins, boot_id, &is_dead))
+    Ok(teardown)
 }
 
 fn is_dead(member: &Member) -> bool {
@@ -168,6 +173,12 @@ fn carry_out(
         let gone = store
             .lock_ledger(deadline)
             .and_then(|lock| store.remove(&lock, *cookie, boot_id));
+        reaped.forgotten += usize::from(reaped.errors.keep(gone).is_some());
+    }
+    for cookie in &teardown.damaged {
+        let gone = store
+            .lock_ledger(deadline)
+            .and_then(|lock| store.remove_damaged(&lock, *cookie));
         reaped.forgotten += usize::from(reaped.errors.keep(gone).is_some());
     }
     for cookie in &teardown.unpin {

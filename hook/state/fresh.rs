@@ -18,12 +18,14 @@ pub struct Fresh {
 }
 
 impl View {
-    /// What a create that has not succeeded loaded, if any.
-    ///
-    /// # Errors
-    /// When the file is damaged.
-    pub fn fresh(&self) -> Result<Option<Fresh>> {
-        read_json(&self.file(FILE))
+    /// What a create that has not succeeded loaded, if any. A damaged note counts as none: what it
+    /// spoke of then stays loaded, which is what every success ends in.
+    #[must_use]
+    pub fn fresh(&self) -> Option<Fresh> {
+        read_json(&self.file(FILE)).unwrap_or_else(|e| {
+            log::warn!("{e}: counts as none");
+            None
+        })
     }
 }
 
@@ -33,7 +35,7 @@ impl Store {
     /// # Errors
     /// When it cannot be written.
     pub fn set_fresh(&self, fresh: &Fresh) -> Result<()> {
-        let maps = fresh.maps || self.view().fresh()?.is_some_and(|f| f.maps);
+        let maps = fresh.maps || self.view().fresh().is_some_and(|f| f.maps);
         write_json(
             &self.view().file(FILE),
             &Fresh {

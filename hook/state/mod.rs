@@ -6,6 +6,7 @@
 pub mod fresh;
 pub mod lock;
 pub mod store;
+mod sweep;
 
 use std::path::PathBuf;
 

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Paths;
 use super::lock::{Deadline, Lock};
+use super::sweep::TEMPORARY;
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::Ledger;
 use crate::types::id::NetnsCookie;
@@ -52,6 +53,8 @@ pub struct Failure {
 pub struct Faulty {
     /// The file.
     pub path: PathBuf,
+    /// The namespace that it is named after, if it is.
+    pub cookie: Option<NetnsCookie>,
     /// Why it cannot be used.
     pub reason: String,
 }
@@ -104,11 +107,13 @@ impl View {
                     contents.records.push(record);
                 }
                 Ok(Some(_)) => contents.faulty.push(Faulty {
+                    cookie: cookie_of(&path),
                     path,
                     reason: "speaks of another namespace than its name".into(),
                 }),
                 Ok(None) => {}
                 Err(e) => contents.faulty.push(Faulty {
+                    cookie: cookie_of(&path),
                     path,
                     reason: e.to_string(),
                 }),
@@ -155,7 +160,20 @@ impl View {
     /// # Errors
     /// When the file is there and no list of failures.
     pub fn failures(&self) -> Result<Vec<Failure>> {
-        Ok(read_json(&self.dir.join(FAILURES))?.unwrap_or_default())
+        Ok(read_json(&self.failures_path())?.unwrap_or_default())
+    }
+
+    pub(super) fn failures_path(&self) -> PathBuf {
+        self.dir.join(FAILURES)
+    }
+
+    pub(super) fn endpoints_dir(&self) -> PathBuf {
+        self.dir.join(ENDPOINTS)
+    }
+
+    /// Whether there is a file, readable or not.
+    pub(super) fn has_record(&self, cookie: NetnsCookie) -> bool {
+        self.record_path(cookie).exists()
     }
 
     /// A file of the state directory itself.
@@ -163,7 +181,7 @@ impl View {
         self.dir.join(name)
     }
 
-    fn record_path(&self, cookie: NetnsCookie) -> PathBuf {
+    pub(super) fn record_path(&self, cookie: NetnsCookie) -> PathBuf {
         self.dir.join(ENDPOINTS).join(cookie.file_name() + ".json")
     }
 }
@@ -336,7 +354,7 @@ fn private_dir(path: &Path) -> Result<()> {
 }
 
 /// Files with an extension, sorted; none where the directory is missing.
-fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -353,7 +371,7 @@ fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn cookie_of(path: &Path) -> Option<NetnsCookie> {
+pub(super) fn cookie_of(path: &Path) -> Option<NetnsCookie> {
     let stem = path.file_stem()?.to_str()?;
     u64::from_str_radix(stem, 16).ok().map(NetnsCookie)
 }
@@ -370,12 +388,12 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 }
 
 /// Writes beside the file, then renames over it. The name has the pid, so two writers never share
-/// it; a leftover of a killed one does not end in .json and is ignored.
+/// it; a leftover of a killed one does not end in .json, so it is ignored until it is swept.
 pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let what = || format!("write {}", path.display());
     let text = serde_json::to_vec(value)
         .map_err(|e| Error::new(Kind::Internal, e.to_string()).with_context(what()))?;
-    let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
+    let temporary = path.with_extension(format!("{TEMPORARY}{}", std::process::id()));
     let written = OpenOptions::new()
         .write(true)
         .create(true)

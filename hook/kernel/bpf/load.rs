@@ -144,7 +144,10 @@ fn complaint() -> String {
 }
 
 /// Removes what killed loaders left: directories that never got their name.
-fn sweep(pins: &Pins) -> Result<()> {
+///
+/// # Errors
+/// When a pin cannot be removed.
+pub fn sweep(pins: &Pins) -> Result<()> {
     for name in bpffs::list(pins.base())? {
         if name.starts_with("new-") {
             bpffs::remove_dir(&pins.base().join(name))?;

@@ -92,7 +92,7 @@ fn gc_takes_what_is_dead_stale_or_orphaned() {
         half,
     ];
     let pins = [5, 6, 7, 8].map(NetnsCookie);
-    let teardown = gc(&records, &pins, "now", &odd);
+    let teardown = gc(&records, &[], &pins, "now", &odd);
     let removed: Vec<u64> = teardown.remove.iter().map(|(c, _)| c.0).collect();
     assert_eq!(removed, [5, 9]);
     assert_eq!(teardown.leave, [(NetnsCookie(6), member("b", 1))]);
@@ -103,5 +103,14 @@ fn gc_takes_what_is_dead_stale_or_orphaned() {
 #[test]
 fn gc_of_a_healthy_host_does_nothing() {
     let pins = [NetnsCookie(5)];
-    assert!(gc(&[record(5, &[("web", 2)])], &pins, "now", &odd).is_empty());
+    assert!(gc(&[record(5, &[("web", 2)])], &[], &pins, "now", &odd).is_empty());
+}
+
+#[test]
+fn damaged_record_goes_unless_something_of_it_stands() {
+    let damaged = [5, 6].map(NetnsCookie);
+    let pins = [NetnsCookie(5)];
+    let teardown = gc(&[], &damaged, &pins, "now", &odd);
+    assert_eq!(teardown.damaged, [NetnsCookie(6)]);
+    assert!(teardown.unpin.is_empty(), "it may be running");
 }

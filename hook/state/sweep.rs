@@ -1,0 +1,131 @@
+//! Files that nobody will ever ask for again: what a killed process was writing, locks of
+//! endpoints that are gone, and what a power cut damaged where the directory outlives the boot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::store::{LedgerLock, Store, cookie_of, list, remove_file};
+use crate::error::{Context, ErrorList, Result};
+use crate::types::id::NetnsCookie;
+
+/// Start of the extension of a file that is being written; the writer's pid follows.
+pub(super) const TEMPORARY: &str = "tmp-";
+
+impl Store {
+    /// Removes them; never stops.
+    pub fn sweep(&self) -> ErrorList {
+        let mut errors = ErrorList::new();
+        for dir in [self.view().file(""), self.view().endpoints_dir()] {
+            for path in errors.keep(temporaries(&dir)).unwrap_or_default() {
+                errors.keep(remove_file(&path));
+            }
+        }
+        for path in errors
+            .keep(list(&self.view().endpoints_dir(), "lock"))
+            .unwrap_or_default()
+        {
+            errors.keep(self.sweep_lock(&path));
+        }
+        if let Err(e) = self.view().failures() {
+            log::warn!("{e}: starting a new list");
+            errors.keep(remove_file(&self.view().failures_path()));
+        }
+        errors
+    }
+
+    /// A lock that is held, or whose endpoint stands, is somebody's.
+    fn sweep_lock(&self, path: &Path) -> Result<()> {
+        let Some(cookie) = cookie_of(path) else {
+            return Ok(());
+        };
+        let Some(lock) = self.try_lock_endpoint(cookie)? else {
+            return Ok(());
+        };
+        let view = self.view();
+        if view.has_record(cookie) || view.journal_path(cookie).exists() {
+            return Ok(());
+        }
+        lock.remove()
+    }
+
+    /// Removes the record of a namespace if it is none; one that can be read stays.
+    ///
+    /// # Errors
+    /// When the file cannot be removed.
+    pub fn remove_damaged(&self, _lock: &LedgerLock, cookie: NetnsCookie) -> Result<()> {
+        match self.view().find(cookie) {
+            Ok(_) => Ok(()),
+            Err(_) => remove_file(&self.view().record_path(cookie)),
+        }
+    }
+}
+
+/// Unfinished files whose writer has ended.
+fn temporaries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let what = || format!("list {}", dir.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).context(what())? {
+        let path = entry.context(what())?.path();
+        let extension = path.extension().and_then(|e| e.to_str());
+        let pid = extension.and_then(|e| e.strip_prefix(TEMPORARY));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Paths;
+    use crate::state::lock::Deadline;
+    use crate::types::record::EndpointRecord;
+    use std::time::Duration;
+
+    #[test]
+    fn only_what_nobody_needs_is_swept() {
+        let dir = std::env::temp_dir().join(format!("oci-netkit-sweep-{}", std::process::id()));
+        let paths = Paths {
+            state_dir: dir.clone(),
+            bpffs_dir: dir.join("bpf"),
+        };
+        let store = Store::open(&paths).unwrap();
+        let soon = Deadline::after(Duration::from_secs(5));
+        let ledger = store.lock_ledger(&soon).unwrap();
+        store.reserve(&ledger, &EndpointRecord::example()).unwrap();
+        let endpoints = dir.join("endpoints");
+        let keep = [
+            endpoints.join(format!("07.tmp-{}", std::process::id())),
+            endpoints.join("0000000000000009.json"),
+            endpoints.join("0000000000000009.lock"),
+            endpoints.join("000000000000000a.lock"),
+            endpoints.join("000000000000000c.json"),
+        ];
+        let go = [
+            dir.join("fresh.tmp-4194305"),
+            dir.join("errors.json"),
+            endpoints.join("0000000000000009.tmp-4194305"),
+            endpoints.join("000000000000000b.lock"),
+        ];
+        let held = store.try_lock_endpoint(NetnsCookie(10)).unwrap();
+        for path in keep.iter().chain(&go) {
+            if !path.exists() {
+                fs::write(path, "{").unwrap();
+            }
+        }
+        let errors = store.sweep();
+        assert!(errors.is_empty(), "{errors:?}");
+        for path in &keep {
+            assert!(path.exists(), "{}", path.display());
+        }
+        for path in &go {
+            assert!(!path.exists(), "{}", path.display());
+        }
+        store.remove_damaged(&ledger, NetnsCookie(9)).unwrap();
+        store.remove_damaged(&ledger, NetnsCookie(12)).unwrap();
+        assert!(keep[1].exists() && !keep[4].exists());
+        drop(held);
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
