@@ -131,8 +131,7 @@ pub fn create_on(
     }
     let path = store.view().journal_path(record.cookie);
     let mut journal = FileJournal::create(&path, record)?;
-    let built = apply(steps, record, host, &mut journal, deadline)
-        .and_then(|()| activate(&store, host, deadline));
+    let built = build(&store, record, steps, host, &mut journal, deadline);
     match built {
         Ok(record) => {
             // The endpoint stands; a journal that stays is dropped by `recover`.
@@ -157,12 +156,28 @@ fn is_reserved(store: &Store, record: &EndpointRecord) -> Result<bool> {
     Ok(now.is_some_and(|r| r.boot_id == record.boot_id && r.id == record.id))
 }
 
-/// The record counts as complete; what was loaded for it stays.
-fn activate(store: &Store, host: &mut dyn Host, deadline: &Deadline) -> Result<EndpointRecord> {
+/// The last step opens the endpoint: packets pass only once the record says that all stands, so
+/// whatever a kill leaves either is on record or has no network. What was loaded then stays.
+fn build(
+    store: &Store,
+    record: &EndpointRecord,
+    steps: &[Step],
+    host: &mut dyn Host,
+    journal: &mut dyn Journal,
+    deadline: &Deadline,
+) -> Result<EndpointRecord> {
+    let (building, opening) = steps.split_at(steps.len().saturating_sub(1));
+    apply(building, record, host, journal, deadline)?;
+    let record = activate(store, host, deadline)?;
+    apply(opening, &record, host, journal, deadline)?;
+    host.commit()?;
+    Ok(record)
+}
+
+fn activate(store: &Store, host: &dyn Host, deadline: &Deadline) -> Result<EndpointRecord> {
     let lock = store.lock_ledger(deadline)?;
     let mut record = host.record().clone();
     store.activate(&lock, &mut record)?;
-    host.commit()?;
     Ok(record)
 }
 

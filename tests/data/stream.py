@@ -55,10 +55,7 @@ def tcp():
     sent, back, whole = bytearray(), bytearray(), threading.Event()
 
     def hear():
-        while not (stop.is_set() and len(back) >= len(sent)):
-            part = sock.recv(65536)
-            if not part:
-                break
+        while not back.endswith(b"\nend\n") and (part := sock.recv(65536)):
             back.extend(part)
         whole.set()
 
