@@ -60,6 +60,12 @@ pub fn start_clean() {
     eventually("no endpoint of an earlier test", || cli::list().is_empty());
 }
 
+/// Which half of an exhaustive test this guest takes, 0 or 1; `None`: all of it.
+pub fn half() -> Option<usize> {
+    let half = std::env::var("OCI_NETKIT_HALF").ok()?;
+    Some(half.parse().expect("OCI_NETKIT_HALF is 0 or 1"))
+}
+
 pub const STATE: &str = "/run/oci-netkit";
 pub const PINS: &str = "/sys/fs/bpf/oci-netkit";
 
