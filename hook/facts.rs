@@ -81,6 +81,8 @@ impl Ability {
 pub struct HostFacts {
     /// /proc/sys/kernel/random/boot_id.
     pub boot_id: String,
+    /// The network namespace that the links, addresses and routes are of.
+    pub netns: NetnsCookie,
     /// uname -r.
     pub kernel_release: String,
     /// The kernel has the netkit device (CONFIG_NETKIT).

@@ -126,6 +126,7 @@ fn host() -> HostFacts {
     );
     let mut host = HostFacts {
         boot_id: "boot".into(),
+        netns: NetnsCookie(1),
         kernel_release: "6.12.0".into(),
         netkit: Ability::Yes,
         btf: Ability::Yes,

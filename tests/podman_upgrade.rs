@@ -251,4 +251,26 @@ mod guest {
         host::eventually("no endpoint", || cli::list().is_empty());
         cli::run(&["reconcile"]).success();
     }
+
+    /// rpm runs a package's scripts in a network namespace of their own, where the host's devices
+    /// all seem to be gone.
+    #[test]
+    #[ignore = "needs the guest"]
+    fn another_namespace_than_the_hosts_changes_nothing() {
+        host::start_clean();
+        let c = container::podman("near").address("auto");
+        let c = c.egress("udp:203.0.113.10:7777").start();
+        let before = programs();
+        for args in [["reconcile", ""], ["gc", ""], ["unload", "--force"]] {
+            let mut command = Command::new("unshare");
+            command.args(["--net", cli::BINARY]);
+            command.args(args.iter().filter(|a| !a.is_empty()));
+            let ran = cli::feed(&mut command, b"");
+            assert_eq!(ran.code, cli::CONFLICT, "{args:?}: {ran:?}");
+            assert!(ran.err.contains("another network namespace"), "{ran:?}");
+            assert_eq!(programs(), before, "{args:?}");
+        }
+        c.reaches("udp", OUTSIDE, 7777);
+        c.stop();
+    }
 }

@@ -36,6 +36,7 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
     }
     Ok(HostFacts {
         boot_id: boot_id()?,
+        netns: Netns::own()?.cookie(),
         kernel_release: trimmed("/proc/sys/kernel/osrelease")?,
         netkit: netkit(&netlink),
         btf: btf(),

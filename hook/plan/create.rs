@@ -103,6 +103,7 @@ fn record(
         version: RECORD_VERSION,
         boot_id: host.boot_id.clone(),
         cookie: namespace.cookie,
+        host: Some(host.netns),
         id: design.id,
         name,
         phase: Phase::Creating,

@@ -17,7 +17,7 @@ pub mod step;
 pub mod teardown;
 
 use crate::config::Config;
-use crate::error::{ErrorList, Result};
+use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
@@ -71,6 +71,29 @@ pub fn check_host(host: &HostFacts) -> Result<()> {
     faults.into_result(())
 }
 
+/// Whether the endpoints' host is the namespace that the caller is in. Package managers run
+/// scripts in namespaces of their own, where every device of the host seems to be gone.
+///
+/// # Errors
+/// [`Kind::Conflict`] if it is another one.
+pub fn check_same_host(netns: NetnsCookie, boot_id: &str, ledger: &Ledger) -> Result<()> {
+    let is_elsewhere =
+        |e: &&EndpointRecord| e.boot_id == boot_id && e.host.is_some_and(|host| host != netns);
+    match ledger.endpoints.iter().find(is_elsewhere) {
+        None => Ok(()),
+        Some(record) => Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "the host of container {} is another network namespace than this one",
+                record.name
+            ),
+        )
+        .with_hint(
+            "run it there; from a script of a package: nsenter --target 1 --net oci-netkit",
+        )),
+    }
+}
+
 /// Decides what a request leads to.
 ///
 /// # Errors
@@ -82,6 +105,7 @@ pub fn plan(
     namespace: &NamespaceFacts,
     ledger: &Ledger,
 ) -> Result<Decision> {
+    check_same_host(host.netns, &host.boot_id, ledger)?;
     let is_there = |e: &&EndpointRecord| e.cookie == namespace.cookie && e.boot_id == host.boot_id;
     match ledger.endpoints.iter().find(is_there) {
         Some(record) if !namespace.is_host => join::join(request, config, namespace, record),

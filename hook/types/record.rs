@@ -43,6 +43,9 @@ pub struct EndpointRecord {
     pub boot_id: String,
     /// The namespace.
     pub cookie: NetnsCookie,
+    /// Namespace of its primary and the uplinks; absent in records of before it was noted.
+    #[serde(default)]
+    pub host: Option<NetnsCookie>,
     /// Index in the maps.
     pub id: EndpointId,
     /// The `name` annotation, else the first member's id.
@@ -90,6 +93,7 @@ impl EndpointRecord {
             version: 1,
             boot_id: "boot".into(),
             cookie: NetnsCookie(9),
+            host: Some(NetnsCookie(1)),
             id: EndpointId(3),
             name: "web".into(),
             phase: Phase::Active,

@@ -152,6 +152,7 @@ impl Container {
             version: 1,
             boot_id: oci_netkit::kernel::probe::boot_id().unwrap(),
             cookie: self.netns().cookie(),
+            host: None,
             id: EndpointId(id),
             name: format!("c{id}"),
             phase: Phase::Creating,

@@ -1,5 +1,6 @@
 use super::*;
 use crate::facts::{Ability, HostAddress, HostRoute};
+use crate::types::id::NetnsCookie;
 
 const UPLINK: u32 = 2;
 const DOCKER: u32 = 3;
@@ -12,6 +13,7 @@ fn host() -> HostFacts {
     };
     HostFacts {
         boot_id: String::new(),
+        netns: NetnsCookie(1),
         kernel_release: String::new(),
         netkit: Ability::Yes,
         btf: Ability::Yes,

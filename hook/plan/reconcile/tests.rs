@@ -1,5 +1,8 @@
 use super::*;
-use crate::facts::{Ability, HostRoute, Link};
+use crate::facts::{Ability, HostRoute, Ledger, Link};
+use crate::plan::check_same_host;
+use crate::types::id::NetnsCookie;
+use crate::types::record::EndpointRecord;
 
 fn link(ifindex: u32, name: &str) -> Link {
     Link {
@@ -28,6 +31,7 @@ fn host(default: &[u32]) -> HostFacts {
     };
     HostFacts {
         boot_id: String::new(),
+        netns: NetnsCookie(1),
         kernel_release: String::new(),
         netkit: Ability::Yes,
         btf: Ability::Yes,
@@ -40,6 +44,23 @@ fn host(default: &[u32]) -> HostFacts {
         resolvers: Vec::new(),
         now: 0,
     }
+}
+
+#[test]
+fn another_namespace_than_the_endpoints_is_not_their_host() {
+    let here = NetnsCookie(1);
+    let ledger = |host| Ledger {
+        endpoints: vec![EndpointRecord {
+            host,
+            ..EndpointRecord::example()
+        }],
+    };
+    let check = |host, boot_id| check_same_host(here, boot_id, &ledger(host));
+    check(Some(here), "boot").unwrap();
+    check(None, "boot").unwrap();
+    check(Some(NetnsCookie(2)), "another boot").unwrap();
+    let error = check(Some(NetnsCookie(2)), "boot").unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
 }
 
 /// What to attach and what to detach.

@@ -29,13 +29,10 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let mut answer = Answer::default();
     let mut errors = crate::error::ErrorList::new();
     if environment.paths.state_dir.exists() {
+        let boot_id = probe::boot_id()?;
+        environment.check_same_host(&boot_id)?;
         let store = Store::open(&environment.paths)?;
-        let reaped = reap::all(
-            environment,
-            &store,
-            &probe::boot_id()?,
-            &Deadline::after(TIME),
-        )?;
+        let reaped = reap::all(environment, &store, &boot_id, &Deadline::after(TIME))?;
         answer = Answer {
             endpoints: reaped.endpoints,
             containers: reaped.members,

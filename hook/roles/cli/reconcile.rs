@@ -12,6 +12,7 @@ use crate::error::{ErrorList, Result};
 use crate::inspect;
 use crate::kernel::whole::{self, Changes};
 use crate::kernel::{probe, process};
+use crate::plan;
 use crate::plan::reconcile::Uplinks;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -79,8 +80,9 @@ fn pass(environment: &Environment, answer: &mut Answer, errors: &mut ErrorList) 
         .iter()
         .map(|u| u.ifindex)
         .collect();
-    let busy = View::new(paths)
-        .ledger(&host.boot_id)?
+    let ledger = View::new(paths).ledger(&host.boot_id)?;
+    plan::check_same_host(host.netns, &host.boot_id, &ledger)?;
+    let busy = ledger
         .endpoints
         .iter()
         .any(|r| r.phase == Phase::Creating && r.members.iter().any(is_alive));

@@ -57,8 +57,10 @@ pub(super) fn run(
 
 /// Takes down the dead, then, by force only, the living; gives their names.
 fn take_down(environment: &Environment, force: bool, deadline: &Deadline) -> Result<Vec<String>> {
+    let boot_id = probe::boot_id()?;
+    environment.check_same_host(&boot_id)?;
     let store = Store::open(&environment.paths)?;
-    reap::all(environment, &store, &probe::boot_id()?, deadline)?
+    reap::all(environment, &store, &boot_id, deadline)?
         .errors
         .into_result(())?;
     let records: Vec<EndpointRecord> = endpoint::all(environment)?
