@@ -1,16 +1,17 @@
 # Thin front of the scripts under tests/, so that a person, CI and a package build run the same.
 #
-#   make build   the release binary (cargo build --release --locked)
+#   make build   the release binary, man pages and completions
 #   make check   what needs no guest: format, lints, docs, pure tests, BPF tests on this kernel
 #   make demo    a container with an allowlist, live, in a QEMU guest: the README's example
 #   make install [DESTDIR=/somewhere]   puts the built binary and its files in place
+#   make deb rpm  packages, into target/packages
 #   make test    everything: check, then the whole suite in guests with both kernels
 #
 # Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
 
 CARGO ?= cargo
 
-.PHONY: all build check demo install test deps fmt clean
+.PHONY: all build check deb demo install rpm test deps fmt clean
 
 all: build
 
@@ -18,13 +19,16 @@ deps:
 	@tests/deps build
 
 build: deps
-	$(CARGO) build --release --locked
+	@packaging/build
 
 check: deps
 	@tests/check
 
 install:
 	@packaging/install $(DESTDIR)
+
+deb rpm: build
+	@packaging/package $@
 
 demo:
 	@tests/demo/run

@@ -77,7 +77,7 @@ pub struct Wishes {
 }
 
 /// Keys that are read.
-const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 10] = [
     "address",
     "name",
     "egress",
@@ -91,7 +91,7 @@ const KEYS: [&str; 10] = [
 ];
 
 /// Keys that are known and refused until they do something.
-const LATER: [&str; 5] = [
+pub const LATER: [&str; 5] = [
     "dns",
     "dns-search",
     "publish",

@@ -81,6 +81,12 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Print completions for a shell; packages install them for bash, zsh and fish.
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// The config file.
     Config {
         /// What about it.

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod check;
+mod completions;
 mod config;
 mod doctor;
 mod endpoint;
@@ -72,6 +73,7 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Resu
         Command::Gc(output) => gc::run(io, environment, output)?,
         Command::Reconcile(output) => reconcile::run(io, environment, output)?,
         Command::Unload { force, output } => unload::run(io, environment, force, output)?,
+        Command::Completions { shell } => completions::run(io, shell)?,
         Command::Config { command } => config::run(io, environment, &command)?,
     }
     Ok(ExitCode::SUCCESS)
