@@ -1,6 +1,7 @@
 //! The guest as the host of the containers: what is there, what changes, and servers of its own.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use std::io::{Read as _, Write as _};
+
+use libbpf_rs::ProgramType;
+use libbpf_rs::query::{LinkInfoIter, LinkTypeInfo, MapInfoIter, ProgInfoIter};
 
 use super::cli;
 
@@ -201,26 +205,22 @@ fn sysctls() -> Vec<String> {
 }
 
 /// How many BPF programs, maps and links there are, by kind; podman's own cgroup programs come
-/// and go with containers and are not counted.
+/// and go with containers and are not counted. Not by bpftool, which loads a program of its own
+/// each time it is asked, and that takes a while in emulation.
 fn bpf_objects() -> Vec<String> {
-    ["prog", "map", "link"]
-        .iter()
-        .map(|kind| {
-            let text = run(&["bpftool", "--json", kind, "list"]);
-            let list: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let count = list.as_array().map_or(0, |objects| {
-                objects
-                    .iter()
-                    .filter(|o| {
-                        let text = |key: &str| o[key].as_str().unwrap_or_default().to_owned();
-                        matches!(text("type").as_str(), "sched_cls" | "netkit" | "tcx")
-                            || text("name").starts_with("nk_")
-                    })
-                    .count()
-            });
-            format!("{kind} {count}")
-        })
-        .collect()
+    let ours = |name: &OsStr| name.to_string_lossy().starts_with("nk_");
+    let programs = ProgInfoIter::default()
+        .filter(|p| p.ty == ProgramType::SchedCls || ours(&p.name))
+        .count();
+    let maps = MapInfoIter::default().filter(|m| ours(&m.name)).count();
+    let links = LinkInfoIter::default()
+        .filter(|l| matches!(l.info, LinkTypeInfo::Tcx(_) | LinkTypeInfo::Netkit(_)))
+        .count();
+    vec![
+        format!("programs {programs}"),
+        format!("maps {maps}"),
+        format!("links {links}"),
+    ]
 }
 
 /// A network like docker0's behind the host: 172.31.0.1/24 and 2001:db8:d::1/64.
