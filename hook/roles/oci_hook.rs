@@ -13,12 +13,15 @@ use super::io::Io;
 use super::oci_state::{self, Stage};
 use super::{failures, reap};
 use crate::apply;
+use crate::config::Config;
 use crate::error::{Context, Error, Kind, Result};
-use crate::facts::Ledger;
+use crate::facts::{HostFacts, Ledger, NamespaceFacts};
+use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
 use crate::kernel::{caps, probe};
 use crate::plan::{self, Decision, Join};
 use crate::request::Request;
+use crate::state::Paths;
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
 use crate::types::id::ContainerId;
@@ -61,28 +64,70 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, stage: Stage) -> Result<(
     result
 }
 
+/// What a plan is made of.
+struct Seen {
+    host: HostFacts,
+    netns: Netns,
+    namespace: NamespaceFacts,
+    /// The endpoints that live.
+    known: Ledger,
+    /// There are others.
+    has_dead: bool,
+}
+
+impl Seen {
+    fn plan(&self, request: &Request, config: &Config, ledger: &Ledger) -> Result<Decision> {
+        plan::plan(request, config, &self.host, &self.namespace, ledger)
+    }
+}
+
+fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
+    let host = probe::host_facts(paths)?;
+    let (netns, namespace) = probe::namespace_facts(process, &request.bundle)?;
+    let all = View::new(paths).ledger(&host.boot_id)?;
+    let count = all.endpoints.len();
+    let known = reap::living(all);
+    let has_dead = known.endpoints.len() < count;
+    Ok(Seen {
+        host,
+        netns,
+        namespace,
+        known,
+        has_dead,
+    })
+}
+
 fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> Result<()> {
     let paths = &environment.paths;
     let config = environment.load_config()?;
     let process = Process::open(request.pid)?;
-    let host = probe::host_facts(paths)?;
-    plan::check_host(&host)?;
-    let (netns, namespace) = probe::namespace_facts(&process, &request.bundle)?;
-    // What cannot work is refused here, before anything is touched, even other people's leftovers.
-    let known = reap::living(View::new(paths).ledger(&host.boot_id)?);
-    let first = plan::plan(request, &config, &host, &namespace, &known)?;
+    let mut seen = look(request, paths, &process)?;
+    plan::check_host(&seen.host)?;
+    // What cannot work is refused here, before anything is touched, even other people's leftovers:
+    // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
+    let first = match seen.plan(request, &config, &seen.known) {
+        Err(_) if seen.has_dead => {
+            let store = Store::open(paths)?;
+            reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
+            seen = look(request, paths, &process)?;
+            seen.plan(request, &config, &seen.known)
+        }
+        other => other,
+    }?;
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;
-    reap::dead(environment, &store, &host.boot_id, deadline);
+    reap::dead(environment, &store, &seen.host.boot_id, deadline);
     // Before the reservation, which without it would look like a dead hook's.
-    let endpoint = store.lock_endpoint(namespace.cookie, deadline)?;
-    let replan = |ledger: &Ledger| plan::plan(request, &config, &host, &namespace, ledger);
-    let decided = decide(&store, &host.boot_id, &known, first, &replan, deadline);
+    let cookie = seen.namespace.cookie;
+    let endpoint = store.lock_endpoint(cookie, deadline)?;
+    let replan = |ledger: &Ledger| seen.plan(request, &config, ledger);
+    let boot_id = &seen.host.boot_id;
+    let decided = decide(&store, boot_id, &seen.known, first, &replan, deadline);
     let (decision, lock) = match decided {
         Ok(decided) => decided,
         Err(e) => {
-            if store.view().find(namespace.cookie)?.is_none() {
+            if store.view().find(cookie)?.is_none() {
                 endpoint.remove()?;
             }
             return Err(e);
@@ -95,7 +140,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
             drop(lock);
             let (record, steps) = (&plan.record, &plan.steps);
             report(&apply::create(
-                paths, endpoint, record, steps, netns, deadline,
+                paths, endpoint, record, steps, seen.netns, deadline,
             )?);
             Ok(())
         }

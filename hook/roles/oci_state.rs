@@ -103,12 +103,18 @@ pub fn parse(bytes: &[u8], stage: Stage) -> Result<Request> {
     let state: State = serde_json::from_slice(bytes).map_err(|e| bad(&e.to_string()))?;
     let container_id = ContainerId::new(&raw.id)?;
     if !stage.allows(*state.status()) {
+        // So runc calls the hook while it restores: its network is not ours to build then.
+        let hint = if stage == Stage::Create && state.status().to_string() == "stopped" {
+            "a checkpoint cannot be restored, since CRIU does not know netkit: start it anew"
+        } else {
+            "register `hook create` for createRuntime and `hook poststop` for poststop"
+        };
         return Err(bad(&format!(
             "status is {:?}, which is not one of the {} stage",
             state.status().to_string(),
             stage.name()
         ))
-        .with_hint("register `hook create` for createRuntime and `hook poststop` for poststop"));
+        .with_hint(hint));
     }
     Ok(Request {
         container_id,

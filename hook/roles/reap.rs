@@ -70,6 +70,23 @@ pub fn dead(environment: &Environment, store: &Store, boot_id: &str, deadline: &
     }
 }
 
+/// Before a create that could not be planned beside the dead: waits for its turn. What it cannot
+/// take away is only logged, since the next plan meets it and says so.
+///
+/// # Errors
+/// [`Kind::Timeout`] while another one is at it.
+pub fn in_the_way(
+    environment: &Environment,
+    store: &Store,
+    boot_id: &str,
+    deadline: &Deadline,
+) -> Result<()> {
+    for error in all(environment, store, boot_id, deadline)?.errors.iter() {
+        log::warn!("clearing up after others: {error}");
+    }
+    Ok(())
+}
+
 /// The ledger as it will be when the dead are reaped.
 #[must_use]
 pub fn living(mut ledger: Ledger) -> Ledger {

@@ -58,6 +58,7 @@ fn the_status_must_fit_the_stage() {
     assert!(refusal(&created, Stage::Poststop).contains("not one of the poststop stage"));
     let stopped = created.replace("created", "stopped");
     assert!(refusal(&stopped, Stage::Create).contains("not one of the create stage"));
+    assert!(refusal(&stopped, Stage::Create).contains("a checkpoint cannot be restored"));
     assert!(
         refusal(
             &created.replace("\"created\"", "\"paused?\""),
