@@ -5,13 +5,14 @@
 #   make demo    a container with an allowlist, live, in a QEMU guest: the README's example
 #   make install [DESTDIR=/somewhere]   puts the built binary and its files in place
 #   make deb rpm  packages, into target/packages
+#   make fuzz    ten minutes for each reader of foreign bytes (tests/fuzz/run)
 #   make test    everything: check, then the whole suite in guests with both kernels
 #
 # Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
 
 CARGO ?= cargo
 
-.PHONY: all build check deb demo install rpm test deps fmt clean
+.PHONY: all build check deb demo fuzz install rpm test deps fmt clean
 
 all: build
 
@@ -32,6 +33,9 @@ deb rpm: build
 
 demo:
 	@tests/demo/run
+
+fuzz: deps
+	@tests/fuzz/run
 
 test:
 	@tests/all

@@ -58,7 +58,10 @@ pub(super) fn family(addr: IpAddr) -> AddressFamily {
 }
 
 /// IFA_LOCAL where there is one: IFA_ADDRESS is the other end of a point-to-point device.
-fn decode(message: &RouteNetlinkMessage) -> Option<HostAddress> {
+///
+/// `None` for another message, and for a prefix length that the family does not have.
+#[must_use]
+pub fn decode(message: &RouteNetlinkMessage) -> Option<HostAddress> {
     let RouteNetlinkMessage::NewAddress(address) = message else {
         return None;
     };

@@ -301,7 +301,9 @@ pub fn up(netlink: &Netlink, ifindex: u32) -> Result<()> {
         .context(format!("bring up device {ifindex}"))
 }
 
-fn decode(message: &LinkMessage) -> Link {
+/// What one device's message says; total, whatever the kernel (or a fuzzer) sent.
+#[must_use]
+pub fn decode(message: &LinkMessage) -> Link {
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let mut link = Link {
         ifindex: message.header.index,

@@ -86,7 +86,10 @@ pub fn add(netlink: &Netlink, ifindex: u32, spec: &RouteSpec) -> Result<()> {
         .context(format!("add route {to} to device {ifindex}"))
 }
 
-fn decode(message: &RouteNetlinkMessage, any: IpAddr) -> Vec<HostRoute> {
+/// The hops of one route of the main tables; `any` is the destination of a route that names none.
+/// Empty for another message, and for what is no unicast route.
+#[must_use]
+pub fn decode(message: &RouteNetlinkMessage, any: IpAddr) -> Vec<HostRoute> {
     let RouteNetlinkMessage::NewRoute(route) = message else {
         return Vec::new();
     };
