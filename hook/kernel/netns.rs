@@ -110,8 +110,11 @@ fn inside<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> Result<T> + Send) 
     })
 }
 
-/// `SO_NETNS_COOKIE` of a socket made here.
-fn own_cookie() -> Result<NetnsCookie> {
+/// The cookie of the namespace this thread is in; needs no privilege.
+///
+/// # Errors
+/// When no socket can be made.
+pub fn own_cookie() -> Result<NetnsCookie> {
     let probe = socket(
         AddressFamily::Unix,
         SockType::Datagram,

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::netlink::{Netlink, addr, link, route};
 use super::netns::Netns;
 use super::process::{self, Process};
-use super::{bpffs, caps};
+use super::{bpffs, caps, netns};
 use crate::error::{Context, Result};
 use crate::facts::{Ability, HostFacts, NamespaceFacts};
 use crate::state::Paths;
@@ -36,7 +36,7 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
     }
     Ok(HostFacts {
         boot_id: boot_id()?,
-        netns: Netns::own()?.cookie(),
+        netns: netns::own_cookie()?,
         kernel_release: trimmed("/proc/sys/kernel/osrelease")?,
         netkit: netkit(&netlink),
         btf: btf(),

@@ -83,6 +83,8 @@ impl Seen {
 
 fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
     let host = probe::host_facts(paths)?;
+    // First of all, since a rootless hook may not even enter the namespace.
+    plan::check_host(&host)?;
     let (netns, namespace) = probe::namespace_facts(process, &request.bundle)?;
     let all = View::new(paths).ledger(&host.boot_id)?;
     let count = all.endpoints.len();
@@ -102,7 +104,6 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let config = environment.load_config()?;
     let process = Process::open(request.pid)?;
     let mut seen = look(request, paths, &process)?;
-    plan::check_host(&seen.host)?;
     // What cannot work is refused here, before anything is touched, even other people's leftovers:
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
     let first = match seen.plan(request, &config, &seen.known) {
