@@ -10,92 +10,26 @@ mod rig;
 mod guest {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
-    use std::io::Write as _;
-    use std::net::UdpSocket;
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::{Child, Command, ExitStatus, Stdio};
+    use std::process::{Command, ExitStatus};
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
-    use crate::rig::{OUTSIDE, cli, host};
+    use crate::rig::hook::{
+        ADDRESS, Run, assert_as_before, begin, come_and_go, create, gc, has_network, poststop,
+        warm_up,
+    };
+    use crate::rig::{cli, host};
 
     /// Calls that change something, or come before one that does.
     const CALLS: &str = "write,rename,sendto,bpf,unlink,unlinkat,mkdir,rmdir,flock,setns,clone3";
-    const ADDRESS: &str = "198.51.100.81 2001:db8:2::81";
     const LOG: &str = "/tmp/calls";
     const SIGKILL: i32 = 9;
 
     /// The how-manieth call of its name in the hook's main thread.
     type Call = (String, usize);
-
-    /// A command of oci-netkit with its input.
-    #[derive(Debug)]
-    struct Run {
-        args: &'static [&'static str],
-        input: String,
-    }
-
-    impl Run {
-        fn whole(&self) {
-            cli::run_with(self.args, self.input.as_bytes()).success();
-        }
-    }
-
-    fn create(id: &str, address: &str, sleeper: &host::Sleeper) -> Run {
-        let state = json!({
-            "ociVersion": "1.0.2", "id": id, "status": "created", "bundle": host::bundle(),
-            "pid": sleeper.pid(),
-            "annotations": {
-                "io.oci-netkit.address": address,
-                "io.oci-netkit.egress": "udp:any",
-            },
-        });
-        Run {
-            args: &["hook", "create"],
-            input: state.to_string(),
-        }
-    }
-
-    fn poststop(id: &str) -> Run {
-        let state = json!({
-            "ociVersion": "1.0.2", "id": id, "status": "stopped", "bundle": host::bundle(),
-        });
-        Run {
-            args: &["hook", "poststop"],
-            input: state.to_string(),
-        }
-    }
-
-    fn gc() -> Run {
-        Run {
-            args: &["gc"],
-            input: String::new(),
-        }
-    }
-
-    /// A container that came and went.
-    fn come_and_go(id: &str, address: &str) {
-        let sleeper = host::Sleeper::new();
-        create(id, address, &sleeper).whole();
-        drop(sleeper);
-        poststop(id).whole();
-    }
-
-    fn begin(mut command: Command, input: &str) -> Child {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start it");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        stdin
-            .write_all(input.as_bytes())
-            .expect("give it its input");
-        child
-    }
 
     fn under_strace(options: &[&str], run: &Run) -> ExitStatus {
         let mut command = Command::new("strace");
@@ -135,9 +69,7 @@ mod guest {
     }
 
     fn kill_after(time: Duration, run: &Run) -> bool {
-        let mut command = Command::new(cli::BINARY);
-        command.args(run.args);
-        let mut child = begin(command, &run.input);
+        let mut child = run.begin();
         thread::sleep(time);
         child.kill().expect("kill it");
         child.wait().expect("it ended").signal() == Some(SIGKILL)
@@ -170,19 +102,6 @@ mod guest {
         all.into_iter().skip(first).step_by(2).collect()
     }
 
-    /// Whether a datagram from there is answered.
-    fn has_network(sleeper: &host::Sleeper) -> bool {
-        let netns = fs::File::open(format!("/proc/{}/ns/net", sleeper.pid())).expect("open it");
-        let asked = thread::spawn(move || {
-            nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("enter it");
-            let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
-            let patience = Some(Duration::from_millis(300));
-            socket.set_read_timeout(patience).expect("set a timeout");
-            socket.send_to(b"killed", (OUTSIDE, 7777)).is_ok() && socket.recv(&mut [0; 16]).is_ok()
-        });
-        asked.join().expect("ask")
-    }
-
     /// The record says that all of it stands.
     fn is_complete() -> bool {
         let dir = format!("{}/endpoints", host::STATE);
@@ -195,17 +114,6 @@ mod guest {
         })
     }
 
-    /// What is left in the state directory, locks included: of ended endpoints nothing may be.
-    fn leftovers() -> Vec<String> {
-        let mut found = Vec::new();
-        for dir in ["endpoints", "journal"] {
-            let entries = fs::read_dir(format!("{}/{dir}", host::STATE));
-            found.extend(entries.into_iter().flatten().flatten().map(|e| e.path()));
-        }
-        let names = found.iter().map(|p| p.display().to_string());
-        names.collect()
-    }
-
     /// A later container's hooks, or `gc`.
     fn clear_up(by_hook: bool) {
         if by_hook {
@@ -213,17 +121,6 @@ mod guest {
         } else {
             gc().whole();
         }
-    }
-
-    /// Loads the programs, which then stay.
-    fn warm_up() {
-        come_and_go("warm", ADDRESS);
-    }
-
-    fn assert_as_before(before: &host::Snapshot, what: &str) {
-        println!("{what}");
-        before.assert_same();
-        assert_eq!(leftovers(), Vec::<String>::new(), "{what}");
     }
 
     /// One killed create and all that follows.

@@ -20,6 +20,7 @@ pub mod attacks;
 pub mod cli;
 pub mod container;
 pub mod frames;
+pub mod hook;
 pub mod host;
 pub mod wire;
 
