@@ -137,7 +137,13 @@ impl<T> Context<T> for Result<T> {
 
 impl<T> Context<T> for std::io::Result<T> {
     fn context(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|e| Error::new(Kind::Kernel, lower(&e.to_string())).with_context(what))
+        self.map_err(|e| {
+            let error = Error::new(Kind::Kernel, lower(&e.to_string())).with_context(what);
+            match e.kind() {
+                std::io::ErrorKind::StorageFull => error.with_hint("free some space there"),
+                _ => error,
+            }
+        })
     }
 }
 

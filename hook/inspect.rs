@@ -1,7 +1,7 @@
 //! Read-only views for list, show, stats, doctor and gc. Can neither write state nor the kernel:
 //! it opens no [`crate::state::store::Store`] and runs no step.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::kernel::bpf::{attach, load};
 use crate::kernel::bpffs::Pins;
 use crate::kernel::netlink::{Netlink, link};
@@ -9,7 +9,7 @@ use crate::kernel::process;
 use crate::state::Paths;
 use crate::state::store::View;
 use crate::types::id::{EndpointId, NetnsCookie};
-use crate::types::record::EndpointRecord;
+use crate::types::record::{EndpointRecord, Phase};
 
 pub use crate::kernel::bpf::maps::{Counters, PolicyWord, Traffic};
 
@@ -29,6 +29,13 @@ pub struct EndpointView {
 }
 
 impl EndpointView {
+    /// A container runs in it, and something that the record promises is missing: the programs when
+    /// their pins went with an unmounted bpffs. Nothing passes then.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.record.phase == Phase::Active && self.alive.contains(&true) && !self.is_whole()
+    }
+
     /// Nothing that the record promises is missing.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -99,21 +106,17 @@ pub fn endpoints(paths: &Paths, boot_id: &str) -> Result<Vec<EndpointView>> {
         .collect()
 }
 
-/// Counters of an endpoint; `None` for what belongs to no endpoint.
+/// Counters of an endpoint, or with `id` `None` of what belongs to no endpoint. There are none while
+/// no programs are loaded, or of an endpoint that lost its place in the maps.
 ///
 /// # Errors
-/// [`Kind::Unsupported`] while no programs are loaded, [`Kind::BadInput`] for an id that has no
-/// counters, else when the maps cannot be read.
-pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Counters> {
+/// When the maps cannot be read.
+pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Option<Counters>> {
     let pins = Pins::new(&paths.bpffs_dir);
     if !load::has_maps(&pins) {
-        return Err(Error::new(Kind::Unsupported, "no programs are loaded"));
+        return Ok(None);
     }
-    let found = load::open_maps(&pins)?.counters(id)?;
-    found.ok_or_else(|| {
-        let whose = id.map_or_else(|| "no endpoint".to_owned(), |id| format!("endpoint {id}"));
-        Error::new(Kind::BadInput, format!("there are no counters of {whose}"))
-    })
+    load::open_maps(&pins)?.counters(id)
 }
 
 /// Programs and links.

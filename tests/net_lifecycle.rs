@@ -95,6 +95,7 @@ mod root {
         assert!(
             inspect::counters(&host.paths, Some(record.id))
                 .unwrap()
+                .unwrap()
                 .drops
                 .is_empty()
         );

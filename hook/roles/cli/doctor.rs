@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use serde::Serialize;
 
 use super::args::Output;
+use super::endpoint;
 use crate::error::Result;
 use crate::facts::{Ability, HostFacts};
-use crate::inspect::{self, Datapath};
+use crate::inspect::{self, Datapath, EndpointView};
 use crate::kernel::probe;
 use crate::plan::link;
 use crate::roles::environment::Environment;
@@ -70,6 +71,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     findings.extend(of_podman(podman_version()));
     findings.push(of_programs(inspect::datapath(&environment.paths)));
     findings.push(of_state(environment));
+    findings.extend(of_endpoints(endpoint::all(environment)));
     let ok = findings.iter().all(|f| f.ok);
     if output.json {
         io.print(&render::json(&findings)?)?;
@@ -237,6 +239,22 @@ fn of_state(environment: &Environment) -> Finding {
             )
         }
     }
+}
+
+/// Only what is wrong: how many there are says [`of_state`].
+fn of_endpoints(views: Result<Vec<EndpointView>>) -> Vec<Finding> {
+    const CHECK: &str = "endpoints";
+    let views = match views {
+        Ok(views) => views,
+        Err(e) => return vec![Finding::bad(CHECK, e.to_string(), "run doctor as root")],
+    };
+    let broken = views.iter().filter(|v| v.is_broken());
+    broken
+        .map(|v| {
+            let detail = format!("{} is broken", v.record.name);
+            Finding::bad(CHECK, detail, endpoint::BROKEN)
+        })
+        .collect()
 }
 
 #[cfg(test)]

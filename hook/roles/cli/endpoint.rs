@@ -32,7 +32,13 @@ pub(super) struct Summary {
     pub(super) created: String,
     /// Some member runs, the device is there, its programs are attached and its rules loaded.
     pub(super) alive: bool,
+    /// Some member runs, but without one of the others: nothing passes.
+    pub(super) broken: bool,
 }
+
+/// What `show` and `doctor` say of a broken one.
+pub(super) const BROKEN: &str =
+    "its device, programs or rules are gone, so nothing passes; restart the container";
 
 impl From<&EndpointView> for Summary {
     fn from(view: &EndpointView) -> Self {
@@ -51,6 +57,7 @@ impl From<&EndpointView> for Summary {
             id: record.id.0,
             name: record.name.clone(),
             alive: view.is_whole() && containers.iter().any(|c| c.alive),
+            broken: view.is_broken(),
             containers,
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
             interface: record.interface.to_string(),

@@ -24,6 +24,7 @@ fn row(summary: &Summary) -> Vec<String> {
     let short = |id: &str| id.get(..12).unwrap_or(id).to_owned();
     let containers: Vec<String> = summary.containers.iter().map(|c| short(&c.id)).collect();
     let state = match (summary.phase, summary.alive) {
+        _ if summary.broken => "broken",
         ("active", true) => "up",
         ("active", false) => "dead",
         (phase, _) => phase,

@@ -35,7 +35,7 @@ pub(super) fn run(
     output: Output,
 ) -> Result<()> {
     let view = endpoint::find(environment, id)?;
-    let counters = inspect::counters(&environment.paths, Some(view.record.id))?;
+    let counters = inspect::counters(&environment.paths, Some(view.record.id))?.unwrap_or_default();
     let answer = Answer {
         summary: Summary::from(&view),
         mtu_bytes: view.record.mtu_bytes,
@@ -70,6 +70,9 @@ fn text(answer: &Answer) -> String {
         }
     };
     line("name", summary.name.clone());
+    if summary.broken {
+        line("state", format!("broken: {}", endpoint::BROKEN));
+    }
     for container in &summary.containers {
         let state = if container.alive { "running" } else { "ended" };
         line(
@@ -87,10 +90,12 @@ fn text(answer: &Answer) -> String {
     );
     line("mtu", format!("{} bytes", answer.mtu_bytes));
     line("resolvers", answer.resolvers.join(" "));
-    line(
-        "programs",
-        format!("{} ({})", answer.attached.join(", "), answer.generation),
-    );
+    let attached = if answer.attached.is_empty() {
+        "none".to_owned()
+    } else {
+        answer.attached.join(", ")
+    };
+    line("programs", format!("{attached} ({})", answer.generation));
     line("since", summary.created.clone());
     for (direction, rules, traffic, drops) in [
         (

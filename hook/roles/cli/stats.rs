@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::args::Output;
 use super::endpoint::{self, Both, Drops, TrafficRow};
-use crate::error::{Kind, Result};
+use crate::error::Result;
 use crate::inspect;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -31,7 +31,8 @@ struct Answer {
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<()> {
     let mut endpoints = Vec::new();
     for view in endpoint::all(environment)? {
-        let counters = inspect::counters(&environment.paths, Some(view.record.id))?;
+        let counters =
+            inspect::counters(&environment.paths, Some(view.record.id))?.unwrap_or_default();
         endpoints.push(Row {
             id: view.record.id.0,
             name: view.record.name,
@@ -39,15 +40,11 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
             drops: endpoint::drops(&counters),
         });
     }
-    let unattributed = match inspect::counters(&environment.paths, None) {
-        Ok(counters) => endpoint::drops(&counters),
-        // Nothing is loaded, so nothing was counted.
-        Err(e) if e.kind() == Kind::Unsupported => Drops::default(),
-        Err(e) => return Err(e),
-    };
+    // While nothing is loaded, nothing is counted.
+    let unattributed = inspect::counters(&environment.paths, None)?.unwrap_or_default();
     let answer = Answer {
         endpoints,
-        unattributed,
+        unattributed: endpoint::drops(&unattributed),
     };
     if output.json {
         return io.print(&render::json(&answer)?);

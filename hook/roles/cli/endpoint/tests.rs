@@ -51,16 +51,21 @@ fn an_ambiguous_or_unknown_id_is_an_error_that_helps() {
 }
 
 #[test]
-fn an_endpoint_without_its_programs_or_rules_is_not_alive() {
-    assert!(Summary::from(&view(0, "web", "a")).alive);
-    for spoil in [
-        |v: &mut EndpointView| v.policy.epoch = 0,
-        |v: &mut EndpointView| v.has_primary = false,
-        |v: &mut EndpointView| v.attached.truncate(1),
-        |v: &mut EndpointView| v.alive = vec![false],
-    ] {
+fn an_endpoint_without_its_programs_or_rules_is_not_alive_and_broken_while_a_member_runs() {
+    let whole = Summary::from(&view(0, "web", "a"));
+    assert!(whole.alive && !whole.broken);
+    let losses: [(fn(&mut EndpointView), bool); 5] = [
+        (|v| v.policy.epoch = 0, true),
+        (|v| v.has_primary = false, true),
+        (|v| v.attached.truncate(1), true),
+        (|v| v.alive = vec![false], false),
+        (|v| v.record.phase = Phase::Creating, false),
+    ];
+    for (spoil, broken) in losses {
         let mut spoilt = view(0, "web", "a");
         spoil(&mut spoilt);
-        assert!(!Summary::from(&spoilt).alive);
+        spoilt.policy.epoch = 0;
+        let summary = Summary::from(&spoilt);
+        assert_eq!((summary.alive, summary.broken), (false, broken));
     }
 }
