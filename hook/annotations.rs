@@ -12,6 +12,7 @@ use crate::plan::rules::RuleSet;
 use crate::request::PREFIX;
 use crate::types::addr::not_unicast;
 use crate::types::name::{IfName, check_label, nearest, shown};
+use crate::types::reach::Reach;
 
 #[cfg(test)]
 mod tests;
@@ -32,16 +33,6 @@ pub enum AddressWish {
         /// `None` = a single address.
         prefix_len: Option<u8>,
     },
-}
-
-/// The value of `reach`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReachWish {
-    /// By the address.
-    #[default]
-    Auto,
-    /// The address is routed to this host, the user vouches for it.
-    Routed,
 }
 
 /// One item of `routes`.
@@ -66,8 +57,8 @@ pub struct Wishes {
     pub ingress: Option<RuleSet>,
     /// Profile by name; `None` = `default` if there is one.
     pub profile: Option<String>,
-    /// How the addresses are reached.
-    pub reach: ReachWish,
+    /// How the addresses are reached: `routed` is vouched for by the user. `None` = by the address.
+    pub reach: Option<Reach>,
     /// Name of the device inside; always there after [`Wishes::parse`].
     pub interface: Option<IfName>,
     /// Of the device inside, in bytes; `None` = the uplinks'.
@@ -306,11 +297,9 @@ impl<'k> Reader<'k> {
         self.word("mode", &["enforce"], &["audit"]);
     }
 
-    fn reach(&mut self) -> ReachWish {
-        match self.word("reach", &["auto", "routed"], &["lan", "masquerade"]) {
-            Some("routed") => ReachWish::Routed,
-            _ => ReachWish::Auto,
-        }
+    fn reach(&mut self) -> Option<Reach> {
+        self.word("reach", &["auto", "routed", "masquerade"], &["lan"])
+            .and_then(Reach::from_word)
     }
 
     fn interface(&mut self) -> Option<IfName> {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::error::Result;
 use crate::plan::rules::RuleSet;
 use crate::types::name::IfName;
+use crate::types::reach::Reach;
 
 mod read;
 #[cfg(test)]
@@ -16,13 +17,6 @@ mod tests;
 
 /// Where it is, unless `--config` says otherwise.
 pub const PATH: &str = "/etc/oci-netkit/config.toml";
-
-/// How an address is reached from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// Its prefix is routed to this host.
-    Routed,
-}
 
 /// Addresses to lease from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -150,7 +150,7 @@ mod guest {
             ),
             (auto().with("mode", "audit"), &["mode", "not yet supported"]),
             (
-                auto().with("reach", "masquerade"),
+                auto().with("reach", "lan"),
                 &["reach", "not yet supported", "routed"],
             ),
             (

@@ -66,7 +66,7 @@ fn every_key_is_read() {
         "empty is nothing, not absent"
     );
     assert_eq!(wishes.ingress.unwrap().texts(), ["any:443"]);
-    assert_eq!(wishes.reach, ReachWish::Routed);
+    assert_eq!(wishes.reach, Some(Reach::Routed));
     assert_eq!(wishes.mtu_bytes, Some(1400));
     let net = RouteWish::Net("10.0.0.0/8".parse().unwrap());
     assert_eq!(wishes.routes, Some(vec![RouteWish::Default, net]));
@@ -119,7 +119,7 @@ fn later_keys_and_values_are_refused_not_ignored() {
         let want = format!("annotation io.oci-netkit.{key}: not yet supported");
         refused(&[("address", "auto"), (key, "x")], &[&want, "hint: "]);
     }
-    for (key, value) in [("mode", "audit"), ("reach", "lan"), ("reach", "masquerade")] {
+    for (key, value) in [("mode", "audit"), ("reach", "lan")] {
         let want = format!("annotation io.oci-netkit.{key}: {value} is not yet supported");
         refused(&[("address", "auto"), (key, value)], &[&want]);
     }

@@ -9,11 +9,12 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Limits, Pool, Profile, Reach};
+use super::{Config, Limits, Pool, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
 use crate::types::addr::{not_unicast, overlap};
 use crate::types::name::{IfName, check_label, nearest};
+use crate::types::reach::Reach;
 
 /// Most tracked flows per endpoint and direction.
 const MAX_FLOWS: u32 = 1 << 20;
@@ -260,18 +261,26 @@ impl<'t> Reader<'t> {
 
     fn reach(&mut self, pool: &Value<'t>, table: &DeTable<'t>) -> Option<Reach> {
         let Some(value) = table.get("reach") else {
-            let hint = "write reach = \"routed\" if the prefix is routed to this host".to_owned();
-            self.hinted(&pool.span(), "pool.reach: missing", Some(hint));
+            let hint =
+                "write reach = \"masquerade\", or \"routed\" if the prefix is routed to this host";
+            self.hinted(&pool.span(), "pool.reach: missing", Some(hint.to_owned()));
             return None;
         };
-        match value.get_ref().as_str() {
-            Some("routed") => return Some(Reach::Routed),
-            Some(later @ ("lan" | "masquerade" | "auto")) => {
-                let hint = "what is supported: routed".to_owned();
+        let text = value.get_ref().as_str();
+        if let Some(reach) = text.and_then(Reach::from_word) {
+            return Some(reach);
+        }
+        let words = Reach::ALL.map(Reach::word).join(", ");
+        match text {
+            Some(later @ ("lan" | "auto")) => {
                 let message = format!("pool.reach: {later} is not yet supported");
-                self.hinted(&value.span(), message, Some(hint));
+                self.hinted(
+                    &value.span(),
+                    message,
+                    Some(format!("what is supported: {words}")),
+                );
             }
-            _ => self.fault(&value.span(), "pool.reach: only \"routed\" is accepted"),
+            _ => self.fault(&value.span(), format!("pool.reach: not one of: {words}")),
         }
         None
     }

@@ -55,7 +55,7 @@ prefix = "192.0.2.0/24"
 reach = "routed"
 [[pool]]
 prefix = "2001:db8::/64"
-reach = "routed"
+reach = "masquerade"
 [dns]
 servers = ["192.0.2.53"]
 [limits]
@@ -74,6 +74,10 @@ ingress = ""
     .unwrap();
     assert_eq!(config.uplinks.unwrap().len(), 2);
     assert_eq!(config.pools[1].prefix, "2001:db8::/64".parse().unwrap());
+    assert_eq!(
+        config.pools.iter().map(|p| p.reach).collect::<Vec<_>>(),
+        [Reach::Routed, Reach::Masquerade]
+    );
     assert_eq!(config.resolvers, Some(vec!["192.0.2.53".parse().unwrap()]));
     assert_eq!(
         config.limits,
@@ -122,10 +126,13 @@ fn later_keys_are_refused_not_ignored() {
         &["audit_allowed", "nat_ports"],
     );
     refused("[dns]\nsearch = []\n", &["dns.search: not yet supported"]);
-    let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"masquerade\"\n";
+    let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"lan\"\n";
     refused(
         pool,
-        &["line 3: pool.reach: masquerade is not yet supported"],
+        &[
+            "line 3: pool.reach: lan is not yet supported",
+            "routed, masquerade",
+        ],
     );
 }
 
@@ -148,7 +155,11 @@ fn pools_are_checked() {
     );
     refused(
         "[[pool]]\nprefix = \"192.0.2.0/24\"\n",
-        &["pool.reach: missing", "routed"],
+        &["pool.reach: missing", "masquerade", "routed"],
+    );
+    refused(
+        "[[pool]]\nprefix = \"192.0.2.0/24\"\nreach = \"router\"\n",
+        &["line 3: pool.reach: not one of: routed, masquerade"],
     );
     refused("[pool]\nprefix = \"192.0.2.0/24\"\n", &["[[pool]]"]);
     let warned = Config::parse(&pool("10.200.0.0/24")).unwrap();

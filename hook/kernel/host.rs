@@ -3,6 +3,7 @@
 //! A step fills in what becomes known (interface indexes, generation) in the record. An undo is
 //! right whether its step ran whole, half or never, and may run twice.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bpf::maps::Maps;
@@ -277,7 +278,8 @@ impl Host for RealHost {
             Step::LinkUp(side) => self.link_up(*side),
             Step::AddRoute { side, route } => self.add_route(*side, route),
             Step::PublishAddresses { id, addresses } => {
-                self.maps()?.publish(*id, addresses, primary, peer)
+                let addresses: Vec<IpAddr> = addresses.iter().map(|(addr, _)| *addr).collect();
+                self.maps()?.publish(*id, &addresses, primary, peer)
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::request::Request;
 use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
 use crate::types::name::{IfName, nearest};
+use crate::types::reach::Reach;
 use crate::types::record::{EndpointRecord, Phase};
 
 /// Layout of the record.
@@ -32,7 +33,7 @@ struct Design {
     id: EndpointId,
     primary: IfName,
     interface: IfName,
-    addresses: Vec<IpNet>,
+    addresses: Vec<(IpNet, Reach)>,
     policy: Policy,
     maps: MapSpec,
     sizes: LinkSizes,
@@ -113,7 +114,8 @@ fn record(
         primary: design.primary.clone(),
         primary_ifindex: 0,
         peer_ifindex: 0,
-        addresses: design.addresses.clone(),
+        addresses: design.addresses.iter().map(|(net, _)| *net).collect(),
+        reach: design.addresses.iter().map(|(_, reach)| *reach).collect(),
         egress: design.policy.egress.texts(),
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
@@ -165,7 +167,7 @@ fn design(
     let mtu_bytes = if field.uplinks.links.is_empty() {
         None
     } else {
-        let has_ipv6 = addresses.iter().flatten().any(|a| a.addr().is_ipv6());
+        let has_ipv6 = addresses.iter().flatten().any(|(a, _)| a.addr().is_ipv6());
         faults.keep(link::mtu_bytes(wishes.mtu_bytes, sizes.mtu_bytes, has_ipv6))
     };
     let addresses = addresses?;
@@ -284,11 +286,11 @@ const DEFAULT: [IpNet; 2] = [
 
 /// Routes inside. `routes` replaces the default routes, it does not add to them: who asks for
 /// routes to two networks wants no third; the word `default` brings the default routes back.
-fn routes(wishes: &Wishes, addresses: &[IpNet], faults: &mut ErrorList) -> Vec<IpNet> {
+fn routes(wishes: &Wishes, addresses: &[(IpNet, Reach)], faults: &mut ErrorList) -> Vec<IpNet> {
     let has = |net: &IpNet| {
         addresses
             .iter()
-            .any(|a| a.addr().is_ipv4() == net.addr().is_ipv4())
+            .any(|(a, _)| a.addr().is_ipv4() == net.addr().is_ipv4())
     };
     let defaults = || DEFAULT.iter().copied().filter(|d| has(d));
     let Some(list) = &wishes.routes else {
@@ -330,7 +332,7 @@ fn steps(design: Design, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
     steps.extend(sysctls(&design, host));
     steps.push(Step::FillMaps(design.maps));
     steps.push(Step::AttachPrograms { guard });
-    steps.extend(design.addresses.iter().map(|a| Step::AddAddress(*a)));
+    steps.extend(design.addresses.iter().map(|(a, _)| Step::AddAddress(*a)));
     steps.extend([Step::LinkUp(Side::Primary), Step::LinkUp(Side::Peer)]);
     let route = |side, destination| Step::AddRoute {
         side,
@@ -340,11 +342,15 @@ fn steps(design: Design, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
         },
     };
     steps.extend(design.routes.iter().map(|r| route(Side::Peer, *r)));
-    let addresses: Vec<IpAddr> = design.addresses.iter().map(IpNet::addr).collect();
+    let addresses: Vec<(IpAddr, Reach)> = design
+        .addresses
+        .iter()
+        .map(|(net, reach)| (net.addr(), *reach))
+        .collect();
     steps.extend(
         addresses
             .iter()
-            .map(|a| route(Side::Primary, IpNet::from(*a))),
+            .map(|(a, _)| route(Side::Primary, IpNet::from(*a))),
     );
     steps.push(Step::PublishAddresses {
         id: design.id,
@@ -358,7 +364,10 @@ fn steps(design: Design, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
 /// fib lookups on the primary need forwarding there; nothing else does, and none needs it globally.
 /// IPv6 without an address is off on both ends, so that nothing speaks it (CVE-2024-32473).
 fn sysctls(design: &Design, host: &HostFacts) -> Vec<Step> {
-    let has = |ipv4: bool| design.addresses.iter().any(|a| a.addr().is_ipv4() == ipv4);
+    let has = |ipv4: bool| {
+        let mut addresses = design.addresses.iter();
+        addresses.any(|(a, _)| a.addr().is_ipv4() == ipv4)
+    };
     let mut list = Vec::new();
     let mut set = |side, family: &str, name: &str, value: &str| {
         let device = match side {

@@ -6,23 +6,26 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::link::Uplinks;
-use crate::annotations::{AddressWish, ReachWish, Wishes};
+use crate::annotations::{AddressWish, Wishes};
 use crate::config::{Config, PATH, Pool};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, HostRoute, Ledger};
 use crate::types::addr::{not_unicast, overlap};
+use crate::types::reach::Reach;
 use crate::types::record::EndpointRecord;
 
 #[cfg(test)]
 mod tests;
 
 /// For hints: a pool in one line that may stand in the config as it is.
-fn snippet(family: Family) -> String {
-    let prefix = match family {
-        Family::V4 => "192.0.2.0/24",
-        Family::V6 => "2001:db8::/64",
+fn snippet(family: Family, reach: Reach) -> String {
+    let prefix = match (family, reach) {
+        (Family::V4, Reach::Routed) => "192.0.2.0/24",
+        (Family::V6, Reach::Routed) => "2001:db8::/64",
+        (Family::V4, Reach::Masquerade) => "10.87.128.0/17",
+        (Family::V6, Reach::Masquerade) => "fd12:3456:789a::/64",
     };
-    format!("add to {PATH}: pool = [{{ prefix = \"{prefix}\", reach = \"routed\" }}]")
+    format!("add to {PATH}: pool = [{{ prefix = \"{prefix}\", reach = \"{reach}\" }}]")
 }
 
 /// What decides about addresses.
@@ -41,13 +44,17 @@ fn fault(kind: Kind, message: impl AsRef<str>) -> Error {
     )
 }
 
-impl Field<'_> {
-    /// The addresses of a new endpoint, in the order asked for; leases are single addresses.
+impl<'c> Field<'c> {
+    /// The addresses of a new endpoint and how each is reached, in the order asked for; leases are
+    /// single addresses.
     ///
     /// # Errors
     /// All faults: [`Kind::BadInput`] for what no container can have, [`Kind::Conflict`] for what
     /// another has or a full pool, [`Kind::Config`] for a pool that is not there.
-    pub(super) fn assign(self, wishes: &Wishes) -> std::result::Result<Vec<IpNet>, ErrorList> {
+    pub(super) fn assign(
+        self,
+        wishes: &Wishes,
+    ) -> std::result::Result<Vec<(IpNet, Reach)>, ErrorList> {
         let mut faults = ErrorList::new();
         let mut taken: HashSet<IpAddr> = self.host.addresses.iter().map(|a| a.net.addr()).collect();
         taken.extend(
@@ -74,8 +81,7 @@ impl Field<'_> {
                 AddressWish::Auto4 => &[Family::V4],
                 AddressWish::Auto6 => &[Family::V6],
             };
-            let must_have_all = *wish != AddressWish::Auto;
-            match self.lease(families, must_have_all, &mut taken) {
+            match self.lease(families, wishes.reach, &mut taken) {
                 Ok(leases) => addresses.extend(leases),
                 Err(e) => faults.push(e),
             }
@@ -87,13 +93,14 @@ impl Field<'_> {
         }
     }
 
-    /// One lease of each family that has a pool.
+    /// One lease of each family that has a pool to lease from; of the only one, if it is one.
     fn lease(
         self,
         families: &[Family],
-        must_have_all: bool,
+        reach: Option<Reach>,
         taken: &mut HashSet<IpAddr>,
-    ) -> Result<Vec<IpNet>> {
+    ) -> Result<Vec<(IpNet, Reach)>> {
+        let must_have_all = families.len() == 1;
         let mut leases = Vec::new();
         for family in families {
             if *family == Family::V6 && !self.host.ipv6 {
@@ -102,20 +109,17 @@ impl Field<'_> {
                 }
                 continue;
             }
-            let pools: Vec<&Pool> = self
-                .config
-                .pools
-                .iter()
-                .filter(|p| family.has(&p.prefix))
-                .collect();
+            let pools = self.pools(*family, reach);
             if pools.is_empty() {
                 if must_have_all {
-                    return Err(no_pool(Some(*family)));
+                    return Err(no_pool(Some(*family), reach));
                 }
                 continue;
             }
-            let free = pools.iter().find_map(|p| first_free(&p.prefix, taken));
-            let Some(addr) = free else {
+            let free = pools
+                .iter()
+                .find_map(|p| Some((first_free(&p.prefix, taken)?, p.reach)));
+            let Some((addr, of_pool)) = free else {
                 let list: Vec<String> = pools.iter().map(|p| p.prefix.to_string()).collect();
                 return Err(fault(
                     Kind::Conflict,
@@ -124,17 +128,35 @@ impl Field<'_> {
                 .with_hint("`oci-netkit gc` removes what ended containers left behind"));
             };
             taken.insert(addr);
-            leases.push(IpNet::from(addr));
+            leases.push((IpNet::from(addr), reach.unwrap_or(of_pool)));
         }
         if leases.is_empty() {
-            Err(no_pool(None))
+            Err(no_pool(None, reach))
         } else {
             Ok(leases)
         }
     }
 
-    /// Whether a static address may be had, and how it stands on the device inside.
-    fn check(self, addr: IpAddr, prefix_len: Option<u8>, reach: ReachWish) -> Result<IpNet> {
+    /// The pools that serve a wish, in the order to lease from: those that say the wish itself come
+    /// first, so that routed addresses are not spent on who does not want them.
+    fn pools(self, family: Family, reach: Option<Reach>) -> Vec<&'c Pool> {
+        let mut pools: Vec<&Pool> = self
+            .config
+            .pools
+            .iter()
+            .filter(|p| family.has(&p.prefix) && reach.is_none_or(|r| p.reach.permits(r)))
+            .collect();
+        pools.sort_by_key(|p| reach.is_some_and(|r| p.reach != r));
+        pools
+    }
+
+    /// Whether a static address may be had, how it stands on the device inside and is reached.
+    fn check(
+        self,
+        addr: IpAddr,
+        prefix_len: Option<u8>,
+        reach: Option<Reach>,
+    ) -> Result<(IpNet, Reach)> {
         let net = match prefix_len {
             Some(len) => IpNet::new(addr, len)
                 .map_err(|_| fault(Kind::BadInput, format!("{addr}/{len} has no such prefix")))?,
@@ -179,16 +201,20 @@ impl Field<'_> {
             )
             .with_hint("`oci-netkit gc` removes what ended containers left behind"));
         }
-        let pooled = self.config.pools.iter().any(|p| p.prefix.contains(&addr));
-        if pooled {
-            Ok(net)
-        } else {
-            self.check_reach(addr, reach).map(|()| net)
+        match self.config.pools.iter().find(|p| p.prefix.contains(&addr)) {
+            Some(pool) => match reach {
+                Some(wish) if !pool.reach.permits(wish) => Err(contradiction(addr, pool, wish)),
+                wish => Ok((net, wish.unwrap_or(pool.reach))),
+            },
+            None => {
+                self.check_subnet(addr)?;
+                Ok((net, reach.unwrap_or(Reach::Masquerade)))
+            }
         }
     }
 
-    /// Whether an address outside the pools can be reached from outside.
-    fn check_reach(self, addr: IpAddr, reach: ReachWish) -> Result<()> {
+    /// Whether an address outside the pools is the host's neighbours' to have.
+    fn check_subnet(self, addr: IpAddr) -> Result<()> {
         let subnet = self
             .host
             .addresses
@@ -207,14 +233,7 @@ impl Field<'_> {
                 format!("{addr} is inside {net}{link}"),
             ));
         }
-        if reach == ReachWish::Routed {
-            return Ok(());
-        }
-        let message = format!("{addr} is in no pool: reach=masquerade is not yet supported");
-        Err(fault(Kind::BadInput, message).with_hint(format!(
-            "if the network routes it to this host, say so with io.oci-netkit.reach=routed, or {}",
-            snippet(Family::of(addr))
-        )))
+        Ok(())
     }
 
     /// " (eth0)" of the host's address.
@@ -276,10 +295,6 @@ enum Family {
 }
 
 impl Family {
-    fn of(addr: IpAddr) -> Self {
-        if addr.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
     fn has(self, net: &IpNet) -> bool {
         matches!(
             (self, net),
@@ -295,13 +310,25 @@ impl Family {
     }
 }
 
-fn no_pool(family: Option<Family>) -> Error {
+fn no_pool(family: Option<Family>, reach: Option<Reach>) -> Error {
     let of = family.map_or("", Family::word);
+    let with = reach.map_or_else(String::new, |r| format!(" with reach={r}"));
+    let message = format!("auto needs a pool{of}{with}, and the config has none");
+    let family = family.unwrap_or(Family::V4);
+    fault(Kind::Config, message).with_hint(snippet(family, reach.unwrap_or(Reach::Masquerade)))
+}
+
+/// An address is reached as its pool says, or less than that.
+fn contradiction(addr: IpAddr, pool: &Pool, wish: Reach) -> Error {
+    let (prefix, reach) = (pool.prefix, pool.reach);
     let message = format!(
-        "auto needs a pool{of} with reach=routed, and the config has none \
-         (reach=masquerade is not yet supported)"
+        "annotation io.oci-netkit.reach: {wish}, but {addr} is of the pool {prefix}, which has \
+         reach={reach}"
     );
-    fault(Kind::Config, message).with_hint(snippet(family.unwrap_or(Family::V4)))
+    Error::new(Kind::BadInput, message).with_hint(format!(
+        "leave the key out, or if the network routes {prefix} to this host, write \
+         reach = \"{wish}\" to that pool in {PATH}"
+    ))
 }
 
 fn no_ipv6() -> Error {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::compile::TrieEntry;
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::name::IfName;
+use crate::types::reach::Reach;
 use crate::types::record::EndpointRecord;
 
 /// Which end of the pair, hence which namespace.
@@ -139,8 +140,8 @@ pub enum Step {
     PublishAddresses {
         /// Index in the maps.
         id: EndpointId,
-        /// In the order that gives `local_index`.
-        addresses: Vec<IpAddr>,
+        /// In the order that gives `local_index`, with how each is reached.
+        addresses: Vec<(IpAddr, Reach)>,
     },
 }
 
@@ -193,7 +194,7 @@ impl Step {
             }),
             Self::PublishAddresses { id, addresses } => Some(Undo::RetractAddresses {
                 id: *id,
-                addresses: addresses.clone(),
+                addresses: addresses.iter().map(|(addr, _)| *addr).collect(),
             }),
             Self::SetSysctl { .. }
             | Self::AddAddress(_)
@@ -240,7 +241,13 @@ impl Step {
                 format!("add route {} ({})", route.destination, side.words())
             }
             Self::PublishAddresses { addresses, .. } => {
-                let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+                let list: Vec<String> = addresses
+                    .iter()
+                    .map(|(addr, reach)| match reach {
+                        Reach::Routed => addr.to_string(),
+                        other => format!("{addr} ({other})"),
+                    })
+                    .collect();
                 format!("deliver to {}", list.join(", "))
             }
         }

@@ -5,5 +5,6 @@ pub mod direction;
 pub mod drop;
 pub mod id;
 pub mod name;
+pub mod reach;
 pub mod record;
 pub mod scope;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{ContainerId, EndpointId, NetnsCookie};
 use super::name::IfName;
+use super::reach::Reach;
 
 /// How far the endpoint has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +67,9 @@ pub struct EndpointRecord {
     pub peer_ifindex: u32,
     /// Addresses with prefix length as set inside, in the order that gives `local_index`.
     pub addresses: Vec<IpNet>,
+    /// How each of `addresses` is reached; read through [`Self::reached`].
+    #[serde(default)]
+    pub reach: Vec<Reach>,
     /// Texts of the rules in effect, in the order of their rule index.
     pub egress: Vec<String>,
     /// As `egress`.
@@ -82,6 +86,16 @@ pub struct EndpointRecord {
     pub epoch: u32,
     /// Seconds since 1970.
     pub created: u64,
+}
+
+impl EndpointRecord {
+    /// Each address with how it is reached. Where that is not written, the record is of a version
+    /// that knew routed ones only.
+    pub fn reached(&self) -> impl Iterator<Item = (IpNet, Reach)> {
+        let reach = self.reach.iter().copied();
+        let addresses = self.addresses.iter().copied();
+        addresses.zip(reach.chain(std::iter::repeat(Reach::Routed)))
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +118,7 @@ impl EndpointRecord {
             primary_ifindex: 0,
             peer_ifindex: 0,
             addresses: Vec::new(),
+            reach: Vec::new(),
             egress: Vec::new(),
             ingress: Vec::new(),
             resolvers: Vec::new(),
@@ -113,5 +128,28 @@ impl EndpointRecord {
             epoch: 1,
             created: 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_a_record_that_does_not_say_are_routed() {
+        let mut record = EndpointRecord {
+            addresses: vec!["192.0.2.7/32".parse().unwrap(), "::7/128".parse().unwrap()],
+            ..EndpointRecord::example()
+        };
+        let reach = |r: &EndpointRecord| r.reached().map(|(_, reach)| reach).collect::<Vec<_>>();
+        let mut json = serde_json::to_value(&record).unwrap();
+        json.as_object_mut().unwrap().remove("reach").unwrap();
+        assert_eq!(
+            serde_json::from_value::<EndpointRecord>(json).unwrap(),
+            record
+        );
+        assert_eq!(reach(&record), [Reach::Routed; 2]);
+        record.reach = vec![Reach::Masquerade];
+        assert_eq!(reach(&record), [Reach::Masquerade, Reach::Routed]);
     }
 }

@@ -23,6 +23,7 @@ use oci_netkit::state::Paths;
 use oci_netkit::state::lock::Deadline;
 use oci_netkit::types::id::{ContainerId, EndpointId, NetnsCookie};
 use oci_netkit::types::name::IfName;
+use oci_netkit::types::reach::Reach;
 use oci_netkit::types::record::{EndpointRecord, Member, Phase};
 
 /// One host at a time: BPF objects are the whole kernel's, and snapshots list them.
@@ -167,6 +168,7 @@ impl Container {
             primary_ifindex: 0,
             peer_ifindex: 0,
             addresses: addresses(id).iter().map(|a| (*a).into()).collect(),
+            reach: vec![],
             egress: vec![],
             ingress: vec![],
             resolvers: vec![],
@@ -285,7 +287,7 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
     }
     steps.push(Step::PublishAddresses {
         id: EndpointId(id),
-        addresses: addresses.to_vec(),
+        addresses: addresses.iter().map(|a| (*a, Reach::Routed)).collect(),
     });
     steps
 }

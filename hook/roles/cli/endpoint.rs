@@ -26,6 +26,8 @@ pub(super) struct Summary {
     pub(super) name: String,
     pub(super) containers: Vec<Container>,
     pub(super) addresses: Vec<String>,
+    /// How each of the addresses is reached.
+    pub(super) reach: Vec<&'static str>,
     pub(super) interface: String,
     pub(super) primary: String,
     pub(super) phase: &'static str,
@@ -60,6 +62,7 @@ impl From<&EndpointView> for Summary {
             broken: view.is_broken(),
             containers,
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
+            reach: record.reached().map(|(_, reach)| reach.word()).collect(),
             interface: record.interface.to_string(),
             primary: record.primary.to_string(),
             phase: match record.phase {

@@ -80,7 +80,11 @@ fn text(answer: &Answer) -> String {
             format!("{} (pid {}, {state})", container.id, container.pid),
         );
     }
-    line("addresses", summary.addresses.join(" "));
+    let addresses = summary.addresses.iter().zip(&summary.reach);
+    let addresses: Vec<String> = addresses
+        .map(|(a, reach)| format!("{a} ({reach})"))
+        .collect();
+    line("addresses", addresses.join(" "));
     line(
         "device",
         format!(

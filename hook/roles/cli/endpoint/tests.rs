@@ -54,7 +54,8 @@ fn an_ambiguous_or_unknown_id_is_an_error_that_helps() {
 fn an_endpoint_without_its_programs_or_rules_is_not_alive_and_broken_while_a_member_runs() {
     let whole = Summary::from(&view(0, "web", "a"));
     assert!(whole.alive && !whole.broken);
-    let losses: [(fn(&mut EndpointView), bool); 5] = [
+    type Loss = fn(&mut EndpointView);
+    let losses: [(Loss, bool); 5] = [
         (|v| v.policy.epoch = 0, true),
         (|v| v.has_primary = false, true),
         (|v| v.attached.truncate(1), true),
