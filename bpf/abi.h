@@ -11,12 +11,14 @@
 #define __NK_ABI_H
 
 enum nk_limits {
-	NK_ABI_VERSION = 1,
+	NK_ABI_VERSION = 2,
 	NK_MAX_ENDPOINTS = 4096, /* managed namespaces on this host */
 	NK_MAX_ADDRESSES = 65536, /* addresses of all endpoints together */
 	NK_MAX_UPLINKS = 64,
 	NK_MAX_DROPS = 48, /* room for drop reasons; grows with the ABI only */
 	NK_NO_ENDPOINT = 0xffffffff, /* counters that belong to no endpoint */
+	NK_NAT_CHUNK = 32, /* ports; shares are whole chunks, aligned */
+	NK_NAT_CHUNKS = 65536 / NK_NAT_CHUNK,
 };
 
 enum nk_dir {
@@ -81,11 +83,19 @@ enum nk_drop {
 	NK_DROP_UNJUDGED = 29, /* reached us around from_container */
 	NK_DROP_NO_POLICY = 30, /* the endpoint has no rules loaded */
 	NK_DROP_INTERNAL = 31, /* a helper failed */
-	NK_DROPS = 32,
+	NK_DROP_NAT_PORTS = 32, /* no port of the endpoint's share is free towards this remote */
+	NK_DROP_NAT_ADDRESS = 33, /* the uplink has no address to masquerade with */
+	NK_DROP_NAT_PROTOCOL = 34, /* has no ports that could be translated */
+	NK_DROP_NAT_DIRECT = 35, /* from the wire to an address that only this host knows */
+	NK_DROPS = 36,
 };
 
 struct nk_addr_key {
 	__u8 addr[16];
+};
+
+enum nk_addr_flags {
+	NK_ADDR_MASQUERADE = 1 << 0, /* leaves by an uplink only under the uplink's own address */
 };
 
 /* nk_addrs: which endpoint owns an address. */
@@ -94,7 +104,14 @@ struct nk_addr {
 	__u32 primary_ifindex; /* host netns */
 	__u32 peer_ifindex; /* container netns */
 	__u8 local_index; /* position among the endpoint's addresses; part of nk_flow_key */
-	__u8 pad[3];
+	__u8 flags; /* enum nk_addr_flags */
+	__u8 pad[2];
+};
+
+/* nk_locals: the address that a masqueraded local_index stands for. */
+struct nk_local_key {
+	__u32 endpoint_id;
+	__u32 local_index;
 };
 
 enum nk_endpoint_flags {
@@ -107,7 +124,9 @@ struct nk_endpoint {
 	__u32 peer_ifindex;
 	__u32 flags; /* enum nk_endpoint_flags */
 	__u32 mtu_bytes;
-	__u32 reserved[12];
+	__u16 nat_port; /* first of its share, host order; a multiple of NK_NAT_CHUNK */
+	__u16 nat_ports; /* how many; 0 = masquerades nothing */
+	__u32 reserved[11];
 };
 
 /*
@@ -196,6 +215,7 @@ enum nk_time {
  */
 struct nk_flow {
 	struct nk_flow_key key;
+	__u8 nat_addr[16]; /* what the wire sees in place of the local address */
 	__u32 epoch; /* of the policy that last judged it */
 	__u32 seen; /* tick of the last packet */
 	__u32 routed; /* tick of the last fib lookup */
@@ -208,9 +228,24 @@ struct nk_flow {
 	__u8 flags; /* enum nk_flow_flags */
 	__u8 scope; /* enum nk_scope */
 	__u8 via; /* enum nk_via */
-	__u8 pad[2];
-	__u32 reserved[4]; /* address translation */
-};
+	__be16 nat_port; /* and in place of the local port; 0 = not translated */
+	__u32 reserved;
+} __attribute__((aligned(8)));
+
+/*
+ * nk_nats[endpoint id]: the way back of its masqueraded flows. local_port of the
+ * key is the translated one, local_index is 0. The word is exchanged as one, so
+ * that of two flows that want a dead flow's place only one gets it.
+ *
+ * It counts only while the flow it names is alive and names it in turn, so the
+ * two halves of a translation die together, whichever table forgets first.
+ */
+struct nk_nat {
+	__be16 local_port;
+	__u8 local_index;
+	__u8 pad;
+	__u32 opened; /* tick, so that words differ */
+} __attribute__((aligned(8)));
 
 /* nk_uplinks: by ifindex; a device is an uplink when it is in here. */
 struct nk_uplink {
@@ -245,7 +280,8 @@ _Static_assert(sizeof(struct nk_addr) == 16, "ABI");
 _Static_assert(sizeof(struct nk_endpoint) == 64, "ABI");
 _Static_assert(sizeof(struct nk_rule_key) == 24, "ABI");
 _Static_assert(sizeof(struct nk_flow_key) == 24, "ABI");
-_Static_assert(sizeof(struct nk_flow) == 84, "ABI");
+_Static_assert(sizeof(struct nk_flow) == 88, "ABI");
+_Static_assert(sizeof(struct nk_nat) == 8, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");
 _Static_assert(sizeof(struct nk_counters) == NK_DIRS * (3 + NK_MAX_DROPS) * 8, "ABI");

@@ -15,6 +15,13 @@ extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym;
 extern void *bpf_rdonly_cast(const void *address, __u32 btf_id) __ksym;
 
 /*
+ * A function that the verifier judges once, by the types of its arguments, and
+ * not again for each caller and state: what costs much to verify. Who calls one
+ * has no packet pointers any more.
+ */
+#define NK_GLOBAL __attribute__((noinline))
+
+/*
  * Packet pointers. In plain C clang computes the address of the context's field
  * once and reads through it again after a helper call, which the verifier
  * refuses ("dereference of modified ctx ptr").

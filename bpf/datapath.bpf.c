@@ -16,12 +16,15 @@
 #include "compat.h"
 #include "parse.h"
 #include "quote.h"
+#include "csum.h"
 #include "offload.h"
 #include "count.h"
 #include "policy.h"
 #include "flow.h"
 #include "route.h"
+#include "nat.h"
 #include "send.h"
+#include "wire.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -32,6 +35,7 @@ const volatile struct nk_types {
 	enum nk_scope scope;
 	enum nk_via via;
 	enum nk_drop drop;
+	enum nk_addr_flags addr_flags;
 	enum nk_endpoint_flags endpoint_flags;
 	enum nk_table table;
 	enum nk_rule_bits rule_bits;
@@ -42,12 +46,8 @@ const volatile struct nk_types {
 	struct nk_rule_key rule_key;
 	struct nk_rule rule;
 	struct nk_flow flow;
+	struct nk_nat nat;
 } nk_types = {.limits = NK_ABI_VERSION};
-
-/* Neither a verdict nor a reason: no flow here, look further. */
-enum {
-	NK_NO_FLOW = 1,
-};
 
 static __always_inline void nk_note_route(struct nk_flow *flow, const struct nk_route *r,
 					  __u32 mtu_bytes, __u32 now)
@@ -70,11 +70,42 @@ static __always_inline __u32 nk_endpoint_mtu(__u32 endpoint_id)
 	return endpoint ? endpoint->mtu_bytes : 0;
 }
 
+/* To the wire: where the container's own address means nothing there, under the uplink's. */
+static __always_inline int nk_egress_translate(struct __sk_buff *skb, const struct nk_packet *p,
+					       const struct nk_flow *flow)
+{
+	if (!p->masquerade)
+		return 0;
+	if (!flow->nat_port)
+		return -NK_DROP_NAT_PROTOCOL;
+	return nk_nat_leave(skb, p, flow);
+}
+
+/*
+ * Whether a translated flow may go on as it is: out of the same uplink, under an
+ * address that is still the host's (IPv6 has several, and prefers a newer one
+ * for new flows only), and with its way back.
+ */
+static __always_inline bool nk_egress_keeps_source(struct __sk_buff *skb, const struct nk_packet *p,
+						   const struct nk_flow *flow,
+						   const struct nk_route *r)
+{
+	if (r->ifindex != flow->ifindex)
+		return false;
+	if (!nk_parse_same_addr(r->source, flow->nat_addr) &&
+	    !nk_route_is_local(skb, p, flow->nat_addr))
+		return false;
+	return nk_nat_renew(p, flow);
+}
+
 /*
  * Asks the host's routing again for a live flow. What the container opened
  * follows the routes, and is judged anew where they now lead elsewhere. What
  * came in by an uplink answers by that uplink, whatever the routes say: the
  * other side's path may not have the other uplink's address.
+ *
+ * A masqueraded flow whose address is gone is opened once more under the new
+ * one: UDP goes on, and a TCP connection learns at once that it is over.
  */
 static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_packet *p,
 					struct nk_flow *flow, struct nk_flow *slot, __u32 opener)
@@ -98,11 +129,18 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_p
 		r.hop.nh_family = 0;
 		return nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
 	}
+	if (p->masquerade && r.via == NK_VIA_UPLINK && !nk_egress_keeps_source(skb, p, flow, &r))
+		return NK_NO_FLOW;
 	nk_note_route(slot, &r, nk_endpoint_mtu(p->endpoint_id), p->now);
 	if (by_neighbour)
 		slot->probed = p->now;
 	if (r.mtu_bytes && p->path_bytes > r.mtu_bytes)
 		return -NK_DROP_OVERSIZE;
+	if (r.via == NK_VIA_UPLINK) {
+		reason = nk_egress_translate(skb, p, flow);
+		if (reason)
+			return reason;
+	}
 	return nk_send_by_route(skb, p, &r, by_neighbour);
 }
 
@@ -119,9 +157,10 @@ static __noinline int nk_egress_by_flow(struct __sk_buff *skb, const struct nk_p
 	if (p->path_bytes > flow.mtu_bytes)
 		return -NK_DROP_OVERSIZE;
 	if (flow.via == NK_VIA_UPLINK) {
-		if (p->now - flow.routed <= NK_ROUTE_REFRESH && flow.flags & NK_FLOW_MAC)
-			return nk_send_by_mac(skb, flow.ifindex, flow.mac);
-		return nk_egress_reroute(skb, p, &flow, slot, opener);
+		if (p->now - flow.routed > NK_ROUTE_REFRESH || !(flow.flags & NK_FLOW_MAC))
+			return nk_egress_reroute(skb, p, &flow, slot, opener);
+		return nk_egress_translate(skb, p, &flow)
+			       ?: nk_send_by_mac(skb, flow.ifindex, flow.mac);
 	}
 	/* What came in by the host or an endpoint goes back there, routes or not. */
 	if (opener == NK_EGRESS && p->now - flow.routed > NK_ROUTE_REFRESH)
@@ -129,6 +168,18 @@ static __noinline int nk_egress_by_flow(struct __sk_buff *skb, const struct nk_p
 	if (flow.via == NK_VIA_ENDPOINT)
 		return nk_send_to_endpoint(skb, p);
 	return nk_send_to_host(skb, p);
+}
+
+/* Address and port of a new flow on the wire, which the endpoint's rules allow. */
+static __always_inline int nk_egress_masquerade(struct __sk_buff *skb, const struct nk_packet *p,
+						const struct nk_route *r, struct nk_flow *flow)
+{
+	if (r->scope == NK_SCOPE_MULTICAST || !nk_nat_knows(p))
+		return -NK_DROP_NAT_PROTOCOL;
+	if (!r->has_source)
+		return -NK_DROP_NAT_ADDRESS;
+	__builtin_memcpy(flow->nat_addr, r->source, 16);
+	return nk_nat_open(skb, p, flow);
 }
 
 /* No flow: where does it go, may it, and remember that it may. */
@@ -153,12 +204,25 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 		return -NK_DROP_NO_ROUTE; /* multicast, and no uplink for it */
 	if (r.mtu_bytes && p->path_bytes > r.mtu_bytes)
 		return -NK_DROP_OVERSIZE;
+	if (p->masquerade && r.via == NK_VIA_UPLINK) {
+		reason = nk_egress_masquerade(skb, p, &r, &flow);
+		if (reason)
+			return reason;
+	}
 	if (p->kind == NK_KIND_OPENS) {
 		flow.rule = rule;
 		flow.scope = r.scope;
 		flow.via = r.via;
 		nk_note_route(&flow, &r, mtu_bytes, p->now);
 		reason = nk_flow_open(p, NK_EGRESS, &flow);
+		if (reason) {
+			if (flow.nat_port)
+				nk_nat_release(p, flow.nat_port);
+			return reason;
+		}
+	}
+	if (r.via == NK_VIA_UPLINK) {
+		reason = nk_egress_translate(skb, p, &flow);
 		if (reason)
 			return reason;
 	}
@@ -212,6 +276,7 @@ static __always_inline int nk_egress_admit(struct __sk_buff *skb, struct nk_pack
 		return -NK_DROP_SPOOFED_SOURCE;
 	p->endpoint_id = sender->endpoint_id;
 	p->key.local_index = sender->local_index;
+	p->masquerade = sender->flags & NK_ADDR_MASQUERADE;
 	return nk_offload_check(skb, p);
 }
 
@@ -379,41 +444,6 @@ int nk_to_container(struct __sk_buff *skb)
 	return TC_ACT_OK;
 }
 
-/* A field of the network header without pulling: most packets are the host's. */
-static __always_inline bool nk_wire_load(struct __sk_buff *skb, __u32 offset, __u32 *to,
-					 __u32 bytes)
-{
-	void *data = nk_data(skb);
-
-	if (data + offset + bytes <= nk_data_end(skb)) {
-		__builtin_memcpy(to, data + offset, bytes);
-		return true;
-	}
-	return !bpf_skb_load_bytes(skb, offset, to, bytes);
-}
-
-/* Whose packet, or NULL: not ours to touch. Protects the host's own traffic. */
-static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
-{
-	__u32 words[4];
-	__be32 addr;
-
-	if (skb->vlan_present || skb->pkt_type != PACKET_HOST)
-		return 0; /* another VLAN's, or promiscuous: not addressed to this host */
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		if (!nk_wire_load(skb, ETH_HLEN + 16, &addr, 4))
-			return 0;
-		nk_parse_map_v4((__u8 *)words, addr);
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16) ||
-		    nk_parse_is_mapped((__u8 *)words))
-			return 0;
-	} else {
-		return 0;
-	}
-	return bpf_map_lookup_elem(&nk_addrs, words);
-}
-
 /*
  * A new flow from the wire: its source must be where the host would route the
  * answer, out of an uplink. Asked with the primary as the incoming device, since
@@ -467,6 +497,27 @@ static __always_inline int nk_wire_judge(struct __sk_buff *skb, struct nk_packet
 	return nk_ingress_by_rules(p, scope, skb->ifindex);
 }
 
+/* What comes to an address of the host: a masqueraded container's, or the host's. */
+static __noinline int nk_wire_masqueraded(struct __sk_buff *skb)
+{
+	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
+	__u32 primary_ifindex = 0;
+	__be16 port = 0;
+	int reason;
+
+	reason = nk_wire_translated_flow(skb, &p, &port);
+	if (reason == NK_NO_FLOW)
+		return TCX_NEXT;
+	if (!reason)
+		reason = nk_wire_translate(skb, &p, port, &primary_ifindex);
+	if (reason) {
+		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
+		return TCX_DROP;
+	}
+	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, 0);
+	return bpf_redirect_peer(primary_ifindex, 0);
+}
+
 /*
  * Attached to each uplink's tcx ingress. Everything that is not for an endpoint
  * goes on untouched: fail open for the host, fail closed for endpoints.
@@ -474,17 +525,21 @@ static __always_inline int nk_wire_judge(struct __sk_buff *skb, struct nk_packet
 SEC("tcx/ingress")
 int nk_from_wire(struct __sk_buff *skb)
 {
-	struct nk_addr *receiver = nk_wire_receiver(skb);
 	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
+	struct nk_addr *receiver;
 	__u32 primary_ifindex;
 	int reason;
 
-	if (!receiver)
+	if (nk_wire_is_elsewhere(skb))
 		return TCX_NEXT;
+	receiver = nk_wire_receiver(skb);
+	if (!receiver)
+		return nk_wire_may_be_translated(skb) ? nk_wire_masqueraded(skb) : TCX_NEXT;
 	p.endpoint_id = receiver->endpoint_id;
 	p.key.local_index = receiver->local_index;
 	primary_ifindex = receiver->primary_ifindex;
-	reason = nk_wire_judge(skb, &p, primary_ifindex);
+	reason = receiver->flags & NK_ADDR_MASQUERADE ? -NK_DROP_NAT_DIRECT
+						      : nk_wire_judge(skb, &p, primary_ifindex);
 	if (reason) {
 		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
 		return TCX_DROP;

@@ -28,6 +28,11 @@ enum nk_flow_timeout {
 	NK_FLOW_BOTH_WAYS = NK_FLOW_SECONDS(180),
 };
 
+/* Neither a verdict nor a reason: no flow here, look further. */
+enum {
+	NK_NO_FLOW = 1,
+};
+
 static __always_inline __u32 nk_flow_now(void)
 {
 	return bpf_ktime_get_coarse_ns() >> NK_TICK_SHIFT;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Every map, all pinned and filled by user space, which also creates the inner
- * maps. Programs write only nk_flows' inner maps, nk_counters' elements and
- * nk_uplinks' probed.
+ * maps. Programs write only nk_flows' and nk_nats' inner maps, nk_counters'
+ * elements and nk_uplinks' probed.
  * Pinning is not left to libbpf, since the directory depends on the host's
  * bpffs, and inner maps have no name of their own.
  *
@@ -99,6 +99,41 @@ struct {
 	__type(key, __u32);
 	__array(values, struct nk_flows_inner);
 } nk_flows SEC(".maps");
+
+/* The other way round, for what comes back to a masqueraded address. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NK_MAX_ADDRESSES);
+	__type(key, struct nk_local_key);
+	__type(value, struct nk_addr_key);
+} nk_locals SEC(".maps");
+
+/* Which endpoint has the port / NK_NAT_CHUNK: its id plus one, 0 = nobody. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NK_NAT_CHUNKS);
+	__type(key, __u32);
+	__type(value, __u32);
+} nk_ports SEC(".maps");
+
+/*
+ * By endpoint id; there only where an address is masqueraded. LRU as nk_flows,
+ * and larger than its flow table: what it forgets first is dead already.
+ */
+struct nk_nats_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct nk_flow_key);
+	__type(value, struct nk_nat);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_nats_inner);
+} nk_nats SEC(".maps");
 
 /*
  * Per CPU, so no atomics. A hash, because an array of NK_MAX_ENDPOINTS would

@@ -71,7 +71,7 @@ struct nk_packet {
 	__u8 opened; /* it opened a flow */
 	__u8 is_v6;
 	__u8 has_headers; /* the network header is fine: local and remote are known */
-	__u8 pad;
+	__u8 masquerade; /* its address leaves by an uplink only translated; egress only */
 } __attribute__((aligned(8)));
 
 /*

@@ -16,6 +16,7 @@ enum nk_route_refresh {
 };
 
 struct nk_route {
+	__u8 source[16]; /* what the host itself would send from; asked where we masquerade */
 	struct bpf_redir_neigh hop; /* nh_family 0: unknown, the kernel finds it */
 	__u32 ifindex; /* NK_VIA_UPLINK */
 	__u16 mtu_bytes; /* 0 = not known */
@@ -24,8 +25,9 @@ struct nk_route {
 	__u8 scope; /* enum nk_scope */
 	__u8 has_scope;
 	__u8 via; /* enum nk_via */
-	__u8 pad[2];
-};
+	__u8 has_source;
+	__u8 pad;
+} __attribute__((aligned(8)));
 
 /* Addresses that need no routing to know. 0, a reason, or a scope plus one. */
 static __always_inline int nk_route_static_v4(__be32 addr)
@@ -96,7 +98,19 @@ static __always_inline int nk_route_ask(struct __sk_buff *skb, const struct nk_p
 		fib->ipv4_src = local[3];
 		fib->ipv4_dst = remote[3];
 	}
-	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), p->masquerade ? BPF_FIB_LOOKUP_SRC : 0);
+}
+
+static __always_inline void nk_route_keep_source(struct nk_route *r, const struct nk_packet *p,
+						 const struct bpf_fib_lookup *fib)
+{
+	if (p->is_v6) {
+		__builtin_memcpy(r->source, fib->ipv6_src, 16);
+		r->has_source = 1;
+	} else {
+		nk_parse_map_v4(r->source, fib->ipv4_src);
+		r->has_source = fib->ipv4_src != 0;
+	}
 }
 
 static __always_inline void nk_route_keep_hop(struct nk_route *r, const struct bpf_fib_lookup *fib,
@@ -137,6 +151,7 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 	switch (answer) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
+	case BPF_FIB_LKUP_RET_NO_SRC_ADDR: /* comes before the neighbour: neither is known */
 		break;
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
 		r->has_scope = 1;
@@ -158,8 +173,31 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 	if (uplink) {
 		r->scope = NK_SCOPE_OUTSIDE;
 		nk_route_keep_hop(r, &fib, uplink, answer == BPF_FIB_LKUP_RET_SUCCESS);
+		if (p->masquerade && answer != BPF_FIB_LKUP_RET_NO_SRC_ADDR)
+			nk_route_keep_source(r, p, &fib);
 	}
 	return 0;
+}
+
+/*
+ * Whether an address is this host's: its lookup ends in no route that leads on.
+ * So does that of an address without any route; then nothing leaves anyway.
+ */
+static __noinline bool nk_route_is_local(struct __sk_buff *skb, const struct nk_packet *p,
+					 const __u8 *addr)
+{
+	const __u32 *words = (const __u32 *)addr;
+	struct bpf_fib_lookup fib = {.ifindex = skb->ifindex, .tot_len = 1};
+
+	if (p->is_v6) {
+		fib.family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_dst, words, 16);
+	} else {
+		fib.family = AF_INET;
+		fib.ipv4_dst = words[3];
+	}
+	return bpf_fib_lookup(skb, &fib, sizeof(fib), BPF_FIB_LOOKUP_SKIP_NEIGH) ==
+	       BPF_FIB_LKUP_RET_NOT_FWDED;
 }
 
 /*

@@ -80,6 +80,7 @@ enum {
 	BPF_FIB_LOOKUP_DIRECT = 1 << 0,
 	BPF_FIB_LOOKUP_OUTPUT = 1 << 1,
 	BPF_FIB_LOOKUP_SKIP_NEIGH = 1 << 2,
+	BPF_FIB_LOOKUP_SRC = 1 << 4,
 };
 
 enum {
@@ -92,6 +93,11 @@ enum {
 	BPF_FIB_LKUP_RET_UNSUPP_LWT = 6,
 	BPF_FIB_LKUP_RET_NO_NEIGH = 7,
 	BPF_FIB_LKUP_RET_FRAG_NEEDED = 8,
+	BPF_FIB_LKUP_RET_NO_SRC_ADDR = 9,
+};
+
+enum {
+	BPF_F_CURRENT_NETNS = -1,
 };
 
 struct bpf_fib_lookup {
@@ -110,7 +116,7 @@ struct bpf_fib_lookup {
 		__u32 rt_metric;
 	};
 	union {
-		__be32 ipv4_src;
+		__be32 ipv4_src; /* out, with BPF_FIB_LOOKUP_SRC */
 		__u32 ipv6_src[4];
 	};
 	union {
@@ -145,6 +151,23 @@ struct bpf_redir_neigh {
 
 struct bpf_sock;
 struct bpf_flow_keys;
+
+struct bpf_sock_tuple {
+	union {
+		struct {
+			__be32 saddr;
+			__be32 daddr;
+			__be16 sport;
+			__be16 dport;
+		} ipv4;
+		struct {
+			__be32 saddr[4];
+			__be32 daddr[4];
+			__be16 sport;
+			__be16 dport;
+		} ipv6;
+	};
+};
 
 struct __sk_buff {
 	__u32 len;

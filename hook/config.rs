@@ -7,8 +7,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::error::Result;
+use crate::plan::nat;
 use crate::plan::rules::RuleSet;
 use crate::types::name::IfName;
+use crate::types::port::PortRange;
 use crate::types::reach::Reach;
 
 mod read;
@@ -58,7 +60,7 @@ impl Default for Limits {
 }
 
 /// What the administrator decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Interfaces that lead out; `None` = found by looking (see `plan/link.rs`).
     pub uplinks: Option<Vec<IfName>>,
@@ -70,10 +72,27 @@ pub struct Config {
     pub profiles: BTreeMap<String, Profile>,
     /// Upper bounds.
     pub limits: Limits,
+    /// Ports of the host that containers are masqueraded with.
+    pub nat_ports: PortRange,
     /// Containers with `NET_ADMIN` in the host's user namespace are accepted, and guarded.
     pub allow_net_admin: bool,
     /// What is odd, but not wrong.
     pub warnings: Vec<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            uplinks: None,
+            pools: Vec::new(),
+            resolvers: None,
+            profiles: BTreeMap::new(),
+            limits: Limits::default(),
+            nat_ports: nat::PORTS,
+            allow_net_admin: false,
+            warnings: Vec::new(),
+        }
+    }
 }
 
 impl Config {

@@ -25,9 +25,11 @@ mod root {
     use oci_netkit::kernel::whole::Changes;
     use oci_netkit::kernel::{probe, sysctl, whole};
     use oci_netkit::plan::reconcile::Uplinks;
-    use oci_netkit::plan::step::{Step, Undo};
+    use oci_netkit::plan::step::{MapSpec, NatSpec, Step, Undo};
     use oci_netkit::state::store::Store;
     use oci_netkit::types::id::EndpointId;
+    use oci_netkit::types::port::PortShare;
+    use oci_netkit::types::reach::Reach;
 
     use super::guest::{Container, Host, addresses, map_spec, minute, name, policy, run};
 
@@ -161,7 +163,7 @@ mod root {
                 .mark_judged,
             marks.mark_judged
         );
-        let errors = whole::unload(&host.paths);
+        let errors = whole::unload(&host.paths, &probe::boot_id().unwrap());
         assert!(errors.is_empty(), "{errors:?}");
         assert!(!host.paths.bpffs_dir.exists());
     }
@@ -192,9 +194,20 @@ mod root {
         let pins = loaded(&host);
         let maps = load::open_maps(&pins).unwrap();
         let id = EndpointId(7);
+        let masquerading = MapSpec {
+            nat: Some(NatSpec {
+                share: PortShare {
+                    first: 16384,
+                    count: 512,
+                },
+                flows: 1024,
+            }),
+            ..map_spec(7)
+        };
+        let reached = addresses(7).map(|a| (a, Reach::Masquerade));
         for round in 0..3 {
             let start = Instant::now();
-            maps.fill(&map_spec(7), 77, 2).unwrap();
+            maps.fill(&masquerading, 77, 2).unwrap();
             println!("{round}: fill {:?}", start.elapsed());
             assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 1, slot: 14 });
             let start = Instant::now();
@@ -203,15 +216,13 @@ mod root {
             println!("{round}: replace policy {:?}", start.elapsed());
             assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 2, slot: 15 });
             let start = Instant::now();
-            maps.publish(id, &addresses(7), 77, 2).unwrap();
+            maps.publish(id, &reached, 77, 2).unwrap();
             println!("{round}: publish {:?}", start.elapsed());
-            let taken = maps
-                .publish(EndpointId(8), &addresses(7), 78, 2)
-                .unwrap_err();
+            let taken = maps.publish(EndpointId(8), &reached, 78, 2).unwrap_err();
             assert_eq!(taken.kind(), Kind::Conflict);
             maps.retract(EndpointId(8), &addresses(7)).unwrap();
             assert!(
-                maps.publish(EndpointId(8), &addresses(7), 78, 2).is_err(),
+                maps.publish(EndpointId(8), &reached, 78, 2).is_err(),
                 "still taken"
             );
             maps.retract(id, &addresses(7)).unwrap();

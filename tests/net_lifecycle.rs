@@ -130,7 +130,7 @@ mod root {
             datapath.uplinks.is_empty() && datapath.pinned.is_empty(),
             "{datapath:?}"
         );
-        let errors = oci_netkit::kernel::whole::unload(&host.paths);
+        let errors = oci_netkit::kernel::whole::unload(&host.paths, &probe::boot_id().unwrap());
         assert!(errors.is_empty(), "{errors:?}");
         drop(container);
         before.assert_restored(&host.paths, "after unload");
@@ -169,7 +169,9 @@ mod root {
             apply::destroy(&host.paths, &record, &undos(&record)).is_empty(),
             "twice"
         );
-        assert!(oci_netkit::kernel::whole::unload(&host.paths).is_empty());
+        assert!(
+            oci_netkit::kernel::whole::unload(&host.paths, &probe::boot_id().unwrap()).is_empty()
+        );
         before.assert_restored(&host.paths, "after death");
     }
 

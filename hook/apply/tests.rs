@@ -92,6 +92,7 @@ fn steps() -> Vec<Step> {
         flows_in: 1,
         guard: false,
         mtu_bytes: 1500,
+        nat: None,
     };
     vec![
         Step::EnsureGeneration,

@@ -11,9 +11,11 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Config, Limits, Pool, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
+use crate::plan::nat;
 use crate::plan::rules::RuleSet;
 use crate::types::addr::{not_unicast, overlap};
 use crate::types::name::{IfName, check_label, nearest};
+use crate::types::port::PortRange;
 use crate::types::reach::Reach;
 
 /// Most tracked flows per endpoint and direction.
@@ -120,8 +122,9 @@ impl<'t> Reader<'t> {
             "profile",
             "limits",
             "allow_net_admin",
+            "nat_ports",
         ];
-        self.keys(root, "", &known, &["ceiling", "audit_allowed", "nat_ports"]);
+        self.keys(root, "", &known, &["ceiling", "audit_allowed"]);
         Config {
             uplinks: root.get("uplinks").and_then(|v| self.uplinks(v)),
             pools: root.get("pool").map_or_else(Vec::new, |v| self.pools(v)),
@@ -132,9 +135,37 @@ impl<'t> Reader<'t> {
             limits: root
                 .get("limits")
                 .map_or_else(Limits::default, |v| self.limits(v)),
+            nat_ports: root
+                .get("nat_ports")
+                .and_then(|v| self.nat_ports(v))
+                .unwrap_or(nat::PORTS),
             allow_net_admin: root.get("allow_net_admin").is_some_and(|v| self.flag(v)),
             warnings: Vec::new(),
         }
+    }
+
+    /// Privileged ports stay the host's, whose services may start later.
+    fn nat_ports(&mut self, value: &Value<'t>) -> Option<PortRange> {
+        let span = value.span();
+        let Some(text) = value.get_ref().as_str() else {
+            self.wrong(value, "nat_ports", "a string such as \"16384-29999\"");
+            return None;
+        };
+        match text.parse::<PortRange>() {
+            Ok(range) if range.first() < 1024 => {
+                self.fault(&span, format!("nat_ports: {range} has ports below 1024"));
+            }
+            Ok(range) if !nat::is_wide_enough(range) => {
+                let chunk = nat::CHUNK;
+                let message = format!(
+                    "nat_ports: {range} has no {chunk} ports from a multiple of {chunk} on"
+                );
+                self.fault(&span, message);
+            }
+            Ok(range) => return Some(range),
+            Err(e) => self.about(&span, "nat_ports", &e),
+        }
+        None
     }
 
     fn flag(&mut self, value: &Value<'t>) -> bool {

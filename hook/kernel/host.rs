@@ -3,7 +3,6 @@
 //! A step fills in what becomes known (interface indexes, generation) in the record. An undo is
 //! right whether its step ran whole, half or never, and may run twice.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bpf::maps::Maps;
@@ -11,6 +10,7 @@ use super::bpf::{attach, load};
 use super::bpffs::{self, Pins};
 use super::netlink::{Netlink, addr, link, route};
 use super::netns::Netns;
+use super::reserved_ports;
 use super::sysctl;
 use super::whole;
 use crate::error::{Error, Kind, Result};
@@ -20,6 +20,7 @@ use crate::state::fresh::Fresh;
 use crate::state::lock::{Deadline, Lock};
 use crate::state::store::{Store, View};
 use crate::types::name::IfName;
+use crate::types::port::PortRange;
 use crate::types::record::EndpointRecord;
 
 /// For the generation lock: a first load takes a second or two on a slow machine.
@@ -159,6 +160,19 @@ impl RealHost {
         maps.set_multicast_uplink(uplinks.first().map_or(0, |u| u.ifindex))
     }
 
+    fn reserve_ports(&self, ports: PortRange) -> Result<()> {
+        let (store, _lock) = self.lock()?;
+        reserved_ports::reserve(&store, &self.record.boot_id, ports)
+    }
+
+    fn release_ports(&self) -> Result<()> {
+        let (store, _lock) = self.lock()?;
+        if self.has_others(&store)? {
+            return Ok(());
+        }
+        reserved_ports::release(&store, &self.record.boot_id)
+    }
+
     fn create_pair(&mut self, spec: &PairSpec) -> Result<()> {
         self.outside()?;
         let outside = self.outside.as_ref();
@@ -252,6 +266,7 @@ impl Host for RealHost {
         match step {
             Step::EnsureGeneration => self.ensure_generation(),
             Step::EnsureUplinks(uplinks) => self.ensure_uplinks(uplinks),
+            Step::ReservePorts(ports) => self.reserve_ports(*ports),
             Step::CreatePair(spec) => self.create_pair(spec),
             Step::SetSysctl {
                 side,
@@ -278,8 +293,7 @@ impl Host for RealHost {
             Step::LinkUp(side) => self.link_up(*side),
             Step::AddRoute { side, route } => self.add_route(*side, route),
             Step::PublishAddresses { id, addresses } => {
-                let addresses: Vec<IpAddr> = addresses.iter().map(|(addr, _)| *addr).collect();
-                self.maps()?.publish(*id, &addresses, primary, peer)
+                self.maps()?.publish(*id, addresses, primary, peer)
             }
         }
     }
@@ -290,6 +304,7 @@ impl Host for RealHost {
         match undo {
             Undo::ReleaseGeneration => self.release_generation(),
             Undo::ReleaseUplinks => self.release_uplinks(),
+            Undo::ReleasePorts => self.release_ports(),
             Undo::DeletePair { primary } => self.delete_pair(primary),
             Undo::ClearMaps { id } if has_maps => self.maps()?.clear(*id),
             Undo::RetractAddresses { id, addresses } if has_maps => {

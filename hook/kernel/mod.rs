@@ -9,6 +9,7 @@ pub mod netlink;
 pub mod netns;
 pub mod probe;
 pub mod process;
+pub mod reserved_ports;
 pub mod sysctl;
 pub mod whole;
 

@@ -4,6 +4,7 @@
 use super::bpf::{attach, load};
 use super::bpffs::{self, Pins};
 use super::host::LOCK_PATIENCE;
+use super::reserved_ports;
 use crate::error::{ErrorList, Result};
 use crate::plan::reconcile::Uplinks;
 use crate::plan::step::Uplink;
@@ -107,9 +108,10 @@ fn remove_uplink(pins: &Pins, ifindex: u32) -> Result<()> {
 /// Takes everything of ours off the kernel but pairs and their routes, which go with
 /// [`crate::plan::step::Undo::DeletePair`]: links, programs, maps, of all generations and ABIs.
 /// Never stops.
-pub fn unload(paths: &Paths) -> ErrorList {
+pub fn unload(paths: &Paths, boot_id: &str) -> ErrorList {
     let mut errors = ErrorList::new();
     if let Some(_lock) = errors.keep(lock(paths)) {
+        errors.keep(Store::open(paths).and_then(|store| reserved_ports::release(&store, boot_id)));
         for error in remove_pins(&Pins::new(&paths.bpffs_dir)).iter() {
             errors.push(error.clone());
         }

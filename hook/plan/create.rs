@@ -9,8 +9,8 @@ use super::ipam::{Field, words};
 use super::link::{self, Uplinks, is_ours};
 use super::policy::{Places, Policy};
 use super::rules::{RuleSet, Target};
-use super::step::{LinkSizes, MapSpec, PairSpec, RouteSpec, Side, Step};
-use super::{Decision, Plan, admit, member};
+use super::step::{LinkSizes, MapSpec, NatSpec, PairSpec, RouteSpec, Side, Step};
+use super::{Decision, Plan, admit, member, nat};
 use crate::annotations::{RouteWish, Wishes};
 use crate::config::{Config, PATH, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
@@ -84,7 +84,7 @@ pub(super) fn create(
     };
     let record = record(request, host, namespace, name, &design);
     let warnings = warnings(config, &known, &design.policy);
-    let steps = steps(design, host, &known);
+    let steps = steps(design, config, host, &known);
     Ok(Decision::Create(Box::new(Plan {
         record,
         steps,
@@ -119,6 +119,7 @@ fn record(
         egress: design.policy.egress.texts(),
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
+        nat: design.maps.nat.map(|nat| nat.share),
         mtu_bytes: design.sizes.mtu_bytes,
         guard: design.maps.guard,
         generation: String::new(),
@@ -171,6 +172,12 @@ fn design(
         faults.keep(link::mtu_bytes(wishes.mtu_bytes, sizes.mtu_bytes, has_ipv6))
     };
     let addresses = addresses?;
+    let masqueraded = addresses.iter().any(|(_, r)| *r == Reach::Masquerade);
+    let nat = if masqueraded {
+        Some(faults.keep(nat_spec(field))?)
+    } else {
+        None
+    };
     let routes = routes(wishes, &addresses, faults);
     let (id, primary) = primary?;
     let sizes = LinkSizes {
@@ -192,9 +199,20 @@ fn design(
             flows_in: field.config.limits.flows_in,
             guard,
             mtu_bytes: sizes.mtu_bytes,
+            nat,
         },
         sizes,
         routes,
+    })
+}
+
+/// What is needed where an address is masqueraded. The table that leads back is a little larger than
+/// that of the flows, so that it forgets none that lives.
+fn nat_spec(field: Field<'_>) -> Result<NatSpec> {
+    let flows = field.config.limits.flows_out;
+    Ok(NatSpec {
+        share: nat::share(field.config, field.ledger)?,
+        flows: flows + flows / 4,
     })
 }
 
@@ -318,17 +336,17 @@ fn routes(wishes: &Wishes, addresses: &[(IpNet, Reach)], faults: &mut ErrorList)
 
 /// The order is the safety: programs stand before the devices come up, and packets are delivered
 /// last.
-fn steps(design: Design, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
+fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
     let guard = design.maps.guard;
-    let mut steps = vec![
-        Step::EnsureGeneration,
-        Step::EnsureUplinks(uplinks.specs()),
-        Step::CreatePair(PairSpec {
-            primary: design.primary.clone(),
-            peer: design.interface.clone(),
-            sizes: design.sizes,
-        }),
-    ];
+    let mut steps = vec![Step::EnsureGeneration, Step::EnsureUplinks(uplinks.specs())];
+    if design.maps.nat.is_some() {
+        steps.push(Step::ReservePorts(config.nat_ports));
+    }
+    steps.push(Step::CreatePair(PairSpec {
+        primary: design.primary.clone(),
+        peer: design.interface.clone(),
+        sizes: design.sizes,
+    }));
     steps.extend(sysctls(&design, host));
     steps.push(Step::FillMaps(design.maps));
     steps.push(Step::AttachPrograms { guard });

@@ -10,6 +10,7 @@ mod ipam;
 mod join;
 pub mod link;
 pub mod locate;
+pub(crate) mod nat;
 pub mod policy;
 pub mod reconcile;
 pub mod rules;

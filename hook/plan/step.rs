@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::compile::TrieEntry;
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::name::IfName;
+use crate::types::port::{PortRange, PortShare};
 use crate::types::reach::Reach;
 use crate::types::record::EndpointRecord;
 
@@ -66,6 +67,15 @@ pub struct Uplink {
     pub mtu_bytes: u32,
 }
 
+/// What an endpoint masquerades with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NatSpec {
+    /// Ports that are its alone.
+    pub share: PortShare,
+    /// Elements of the table that leads back to its flows.
+    pub flows: u32,
+}
+
 /// What the maps must hold for one endpoint before its programs are attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapSpec {
@@ -85,6 +95,8 @@ pub struct MapSpec {
     pub guard: bool,
     /// Bytes.
     pub mtu_bytes: u32,
+    /// `None` where no address is masqueraded.
+    pub nat: Option<NatSpec>,
 }
 
 /// A route on our own device.
@@ -103,6 +115,8 @@ pub enum Step {
     EnsureGeneration,
     /// Attach from_wire to these uplinks and enter them in the maps, unless they are there.
     EnsureUplinks(Vec<Uplink>),
+    /// Keep the ports for masquerading from sockets of the host that ask for any.
+    ReservePorts(PortRange),
     /// Create the pair, read every attribute back.
     CreatePair(PairSpec),
     /// Write a sysctl under net/{ipv4,ipv6}/{conf,neigh}/DEVICE/ of one of our own devices.
@@ -153,6 +167,8 @@ pub enum Undo {
     ReleaseGeneration,
     /// Detach from_wire where no endpoint is left.
     ReleaseUplinks,
+    /// Give the reserved ports back where no endpoint is left.
+    ReleasePorts,
     /// Delete the primary, if it is a netkit of ours; the peer, addresses and routes go with it.
     DeletePair {
         /// Name on the host.
@@ -185,6 +201,7 @@ impl Step {
         match self {
             Self::EnsureGeneration => Some(Undo::ReleaseGeneration),
             Self::EnsureUplinks(_) => Some(Undo::ReleaseUplinks),
+            Self::ReservePorts(_) => Some(Undo::ReleasePorts),
             Self::CreatePair(spec) => Some(Undo::DeletePair {
                 primary: spec.primary.clone(),
             }),
@@ -212,6 +229,7 @@ impl Step {
                 let names: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).collect();
                 format!("attach from_wire to {}", names.join(", "))
             }
+            Self::ReservePorts(ports) => format!("reserve the ports {ports} for masquerading"),
             Self::CreatePair(p) => {
                 format!(
                     "create netkit pair {} (host) and {} (container)",

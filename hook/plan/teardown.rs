@@ -118,6 +118,7 @@ pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
         Undo::DeletePair {
             primary: record.primary.clone(),
         },
+        Undo::ReleasePorts,
         Undo::ReleaseUplinks,
         Undo::ReleaseGeneration,
     ]

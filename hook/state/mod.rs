@@ -5,6 +5,7 @@
 
 pub mod fresh;
 pub mod lock;
+pub mod reserved;
 pub mod store;
 mod sweep;
 

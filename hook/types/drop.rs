@@ -50,6 +50,10 @@ pub const DROP_REASONS: &[DropReason] = reasons! {
     29 "unjudged" "reached the host side around the container's own program";
     30 "no-policy" "the container's rules are not loaded";
     31 "internal" "a kernel helper failed";
+    32 "nat-ports" "masqueraded: all ports of the container's share are busy towards that remote side";
+    33 "nat-address" "masqueraded: the uplink has no address to send it from";
+    34 "nat-protocol" "masqueraded: neither TCP, UDP nor an echo request to a single address";
+    35 "nat-direct" "from the wire to a masqueraded address, which only this host knows";
 };
 
 /// The reason with this ABI number.

@@ -5,6 +5,7 @@ pub mod direction;
 pub mod drop;
 pub mod id;
 pub mod name;
+pub mod port;
 pub mod reach;
 pub mod record;
 pub mod scope;

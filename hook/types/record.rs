@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{ContainerId, EndpointId, NetnsCookie};
 use super::name::IfName;
+use super::port::PortShare;
 use super::reach::Reach;
 
 /// How far the endpoint has come.
@@ -76,6 +77,9 @@ pub struct EndpointRecord {
     pub ingress: Vec<String>,
     /// What `resolver` means.
     pub resolvers: Vec<IpAddr>,
+    /// Ports of the host that its masqueraded addresses leave by; `None` without such an address.
+    #[serde(default)]
+    pub nat: Option<PortShare>,
     /// MTU of both ends, in bytes.
     pub mtu_bytes: u32,
     /// `NET_ADMIN` is allowed, so a guard stands behind the primary.
@@ -122,6 +126,7 @@ impl EndpointRecord {
             egress: Vec::new(),
             ingress: Vec::new(),
             resolvers: Vec::new(),
+            nat: None,
             mtu_bytes: 1500,
             guard: false,
             generation: String::new(),

@@ -40,6 +40,9 @@ pub const GATEWAY0_MAC: [u8; 6] = [2, 0, 0, 0, 1, 0xfe];
 pub const GATEWAY1_MAC: [u8; 6] = [2, 0, 0, 0, 2, 0xfe];
 pub const HOST7_MAC: [u8; 6] = [2, 0, 0, 0, 1, 7];
 
+/// BPF_F_TEST_SKB_CHECKSUM_COMPLETE, include/uapi/linux/bpf.h.
+const TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
+
 const TOPOLOGY: &str = "
 link set lo up
 link add up0 address 02:00:00:00:00:10 type veth peer name up0x
@@ -122,6 +125,9 @@ pub struct Datapath {
     pub skel: DatapathSkel<'static>,
     pub epoch: u32,
     pub ifindex: Ifindexes,
+    /// Packets come with a sum of all their bytes, as many NICs deliver them, and the kernel checks
+    /// that the program kept it right.
+    pub checksum_complete: bool,
     counters: Counters,
 }
 
@@ -209,6 +215,7 @@ impl Datapath {
             skel,
             epoch: 0,
             ifindex,
+            checksum_complete: false,
             counters: Vec::new(),
         };
         this.fill();
@@ -366,6 +373,58 @@ impl Datapath {
         put(&self.skel.maps.nk_uplinks, &self.ifindex.up[n], &uplink);
     }
 
+    /// Makes all addresses of an endpoint masqueraded ones, with so many ports from `first`.
+    pub fn masquerade(&self, id: u32, first: u16, count: u16) {
+        let maps = &self.skel.maps;
+        let (primary_ifindex, peer_ifindex) = (
+            self.ifindex.primary[id as usize],
+            self.ifindex.peer[id as usize],
+        );
+        let endpoint = types::nk_endpoint {
+            primary_ifindex,
+            peer_ifindex,
+            mtu_bytes: MTU,
+            nat_port: first,
+            nat_ports: count,
+            ..Default::default()
+        };
+        put(&maps.nk_endpoints, &id, &endpoint);
+        for (local_index, text) in (0u8..).zip(ADDRESSES[id as usize]) {
+            let owner = types::nk_addr {
+                endpoint_id: id,
+                primary_ifindex,
+                peer_ifindex,
+                local_index,
+                flags: u8::try_from(types::nk_addr_flags::NK_ADDR_MASQUERADE.0).expect("a bit"),
+                ..Default::default()
+            };
+            let address = mapped(addr(text));
+            put(&maps.nk_addrs, &address, &owner);
+            let key = types::nk_local_key {
+                endpoint_id: id,
+                local_index: local_index.into(),
+            };
+            put(&maps.nk_locals, &key, &address);
+        }
+        let chunk = u16::try_from(types::nk_limits::NK_NAT_CHUNK.0).expect("small");
+        for index in first / chunk..(first + count).div_ceil(chunk) {
+            put(&maps.nk_ports, &u32::from(index), &(id + 1));
+        }
+        self.new_nat_table(id, 1 << 16);
+    }
+
+    /// Replaces the table of ways back, so that it is empty.
+    pub fn new_nat_table(&self, id: u32, entries: u32) {
+        let table = create(
+            MapType::LruHash,
+            size_of::<types::nk_flow_key>(),
+            size_of::<types::nk_nat>(),
+            entries,
+            0,
+        );
+        put(&self.skel.maps.nk_nats, &id, &table.as_fd().as_raw_fd());
+    }
+
     pub fn guard_endpoint(&self, id: u32) {
         let endpoint = types::nk_endpoint {
             primary_ifindex: self.ifindex.primary[id as usize],
@@ -462,6 +521,11 @@ impl Datapath {
             context_out: Some(bytes_of_mut(&mut after)),
             data_in: Some(frame),
             data_out: Some(&mut out),
+            flags: if self.checksum_complete {
+                TEST_SKB_CHECKSUM_COMPLETE
+            } else {
+                0
+            },
             ..Default::default()
         };
         let output = program.test_run(input).expect("run the program");

@@ -172,6 +172,7 @@ impl Container {
             egress: vec![],
             ingress: vec![],
             resolvers: vec![],
+            nat: None,
             mtu_bytes: 1400,
             guard: false,
             generation: String::new(),
@@ -224,6 +225,7 @@ pub fn map_spec(id: u32) -> MapSpec {
         flows_in: 2048,
         guard: false,
         mtu_bytes: 1400,
+        nat: None,
     }
 }
 

@@ -13,6 +13,7 @@
     reason = "small numbers; from_wire and to_container are the hooks' names"
 )]
 
+pub mod checksum;
 pub mod datapath;
 pub mod oracle;
 pub mod packet;

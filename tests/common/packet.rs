@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::checksum;
+
 pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
@@ -24,6 +26,8 @@ pub struct Packet {
     pub destination_mac: [u8; 6],
     /// Bytes after the IP packet.
     pub trailer: usize,
+    /// Fill in the checksums, which most programs under test do not read.
+    summed: bool,
     edits: Vec<(usize, u8)>,
     cut: Option<usize>,
 }
@@ -38,6 +42,7 @@ pub fn ip(source: IpAddr, destination: IpAddr, proto: u8, transport: Vec<u8>) ->
         ethertype: 0,
         destination_mac: [0; 6],
         trailer: 0,
+        summed: false,
         edits: Vec::new(),
         cut: None,
     }
@@ -147,6 +152,12 @@ impl Packet {
         self
     }
 
+    /// With the checksums that belong there.
+    pub fn summed(mut self) -> Self {
+        self.summed = true;
+        self
+    }
+
     pub fn to_mac(mut self, mac: [u8; 6]) -> Self {
         self.destination_mac = mac;
         self
@@ -189,6 +200,9 @@ impl Packet {
             _ => panic!("two families in one packet"),
         }
         frame.extend(&self.transport);
+        if self.summed {
+            checksum::fill(&mut frame[ETH..]);
+        }
         frame.resize(frame.len() + self.trailer, 0);
         for (offset, value) in &self.edits {
             frame[*offset] = *value;

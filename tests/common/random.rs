@@ -17,6 +17,11 @@ impl Random {
         Self(seed | 1)
     }
 
+    /// From a seed, which must not be 0.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

@@ -23,15 +23,21 @@ use crate::types::addr::mapped;
 use crate::types::direction::Direction;
 use crate::types::drop::{DropReason, reason};
 use crate::types::id::EndpointId;
+use crate::types::reach::Reach;
+
+mod nat;
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
-pub const SHARED: [&str; 9] = [
+pub const SHARED: [&str; 12] = [
     "nk_addrs",
     "nk_counters",
     "nk_endpoints",
     "nk_flows",
     "nk_ifindexes",
+    "nk_locals",
+    "nk_nats",
     "nk_policy",
+    "nk_ports",
     "nk_rules",
     "nk_settings",
     "nk_uplinks",
@@ -49,6 +55,9 @@ pub struct Maps {
     endpoints: Map<u32, types::nk_endpoint>,
     flows: Map<u32, u32>,
     ifindexes: Map<u32, u32>,
+    locals: Map<types::nk_local_key, types::nk_addr_key>,
+    nats: Map<u32, u32>,
+    ports: Map<u32, u32>,
     policy: Map<u32, types::nk_policy_word>,
     rules: Map<u32, u32>,
     settings: Map<u32, types::nk_settings>,
@@ -110,6 +119,9 @@ impl Maps {
             endpoints: Map::open(&dir.join("nk_endpoints"))?,
             flows: Map::open(&dir.join("nk_flows"))?,
             ifindexes: Map::open(&dir.join("nk_ifindexes"))?,
+            locals: Map::open(&dir.join("nk_locals"))?,
+            nats: Map::open(&dir.join("nk_nats"))?,
+            ports: Map::open(&dir.join("nk_ports"))?,
             policy: Map::open(&dir.join("nk_policy"))?,
             rules: Map::open(&dir.join("nk_rules"))?,
             settings: Map::open(&dir.join("nk_settings"))?,
@@ -182,6 +194,8 @@ impl Maps {
                 0
             },
             mtu_bytes: spec.mtu_bytes,
+            nat_port: spec.nat.map_or(0, |n| n.share.first),
+            nat_ports: spec.nat.map_or(0, |n| n.share.count),
             ..Default::default()
         };
         self.counters.zero_cpus(&id).context("write nk_counters")?;
@@ -193,8 +207,12 @@ impl Maps {
             .context("write nk_ifindexes")?;
         thread::scope(|scope| {
             let flows = scope.spawn(|| self.fill_flows(id, spec.flows_out, spec.flows_in));
+            let nat = spec
+                .nat
+                .map(|nat| scope.spawn(move || self.fill_nat(id, nat)));
             let rules = self.fill_rules(spec.slot, &spec.policy);
             joined(flows.join())?;
+            nat.map_or(Ok(()), |nat| joined(nat.join()))?;
             rules
         })?;
         self.switch(
@@ -287,17 +305,20 @@ impl Maps {
                 first = result;
             }
         };
-        let keys = [2 * number, 2 * number + 1];
+        note(self.clear_ports(number));
+        let (first_key, second_key) = (2 * number, 2 * number + 1);
         // Outer maps take no batches of deletions; each waits, so they wait together.
         let outer = [
-            ("clear nk_flows", &self.flows),
-            ("clear nk_rules", &self.rules),
+            ("clear nk_flows", &self.flows, first_key),
+            ("clear nk_flows", &self.flows, second_key),
+            ("clear nk_rules", &self.rules, first_key),
+            ("clear nk_rules", &self.rules, second_key),
+            ("clear nk_nats", &self.nats, number),
         ];
         thread::scope(|scope| {
             let deletions: Vec<_> = outer
                 .iter()
-                .flat_map(|(what, map)| keys.map(|key| (*what, *map, key)))
-                .map(|(what, map, key)| scope.spawn(move || remove(map, key).context(what)))
+                .map(|(what, map, key)| scope.spawn(move || remove(map, *key).context(*what)))
                 .collect();
             for deletion in deletions {
                 note(joined(deletion.join()));
@@ -341,12 +362,12 @@ impl Maps {
     pub fn publish(
         &self,
         id: EndpointId,
-        addresses: &[IpAddr],
+        addresses: &[(IpAddr, Reach)],
         primary_ifindex: u32,
         peer_ifindex: u32,
     ) -> Result<()> {
         let endpoint_id = checked(id)?;
-        for (index, address) in addresses.iter().enumerate() {
+        for (index, (address, reach)) in addresses.iter().enumerate() {
             let local_index = u8::try_from(index)
                 .map_err(|_| Error::new(Kind::Internal, "more than 256 addresses"))?;
             let key = types::nk_addr_key {
@@ -362,8 +383,12 @@ impl Maps {
                 primary_ifindex,
                 peer_ifindex,
                 local_index,
+                flags: flags_of(*reach),
                 ..Default::default()
             };
+            self.locals
+                .update(&local_key(endpoint_id, local_index), &key)
+                .context("write nk_locals")?;
             self.addrs.update(&key, &value).context("write nk_addrs")?;
         }
         Ok(())
@@ -388,7 +413,18 @@ impl Maps {
                 first = removed;
             }
         }
-        first.context("clear nk_addrs")
+        first
+            .context("clear nk_addrs")
+            .and(self.clear_locals(id, addresses.len()))
+    }
+
+    fn clear_locals(&self, id: EndpointId, count: usize) -> Result<()> {
+        let indexes = u8::try_from(count).map_or(0..=u8::MAX, |n| 0..=n);
+        for index in indexes {
+            let key = local_key(id.0, index);
+            self.locals.delete(&key).context("clear nk_locals")?;
+        }
+        Ok(())
     }
 
     /// Makes a device an uplink, or refreshes what is known of it.
@@ -453,6 +489,22 @@ fn sum(cpus: &[types::nk_counters]) -> Counters {
         }
     }
     total
+}
+
+fn flags_of(reach: Reach) -> u8 {
+    let flags = match reach {
+        Reach::Routed => 0,
+        Reach::Masquerade => types::nk_addr_flags::NK_ADDR_MASQUERADE.0,
+    };
+    // All flags fit: the field in bpf/abi.h has 8 bits.
+    u8::try_from(flags).unwrap_or(u8::MAX)
+}
+
+fn local_key(endpoint_id: u32, local_index: u8) -> types::nk_local_key {
+    types::nk_local_key {
+        endpoint_id,
+        local_index: local_index.into(),
+    }
 }
 
 fn encode_rule(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {

@@ -25,7 +25,8 @@ const _: () = {
     assert!(size_of::<types::nk_rule_key>() == 24);
     assert!(size_of::<types::nk_rule>() == 8);
     assert!(size_of::<types::nk_flow_key>() == 24);
-    assert!(size_of::<types::nk_flow>() == 84);
+    assert!(size_of::<types::nk_flow>() == 88);
+    assert!(size_of::<types::nk_nat>() == 8);
     assert!(size_of::<types::nk_uplink>() == 32);
     assert!(size_of::<types::nk_settings>() == 64);
     assert!(size_of::<types::nk_counters>() == 816);

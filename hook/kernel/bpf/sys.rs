@@ -43,6 +43,8 @@ plain!(
     types::nk_rule,
     types::nk_flow_key,
     types::nk_flow,
+    types::nk_local_key,
+    types::nk_nat,
     types::nk_counters,
 );
 

@@ -28,6 +28,8 @@ pub(super) struct Summary {
     pub(super) addresses: Vec<String>,
     /// How each of the addresses is reached.
     pub(super) reach: Vec<&'static str>,
+    /// Ports of the host that masqueraded addresses leave by.
+    pub(super) nat_ports: Option<String>,
     pub(super) interface: String,
     pub(super) primary: String,
     pub(super) phase: &'static str,
@@ -63,6 +65,7 @@ impl From<&EndpointView> for Summary {
             containers,
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
             reach: record.reached().map(|(_, reach)| reach.word()).collect(),
+            nat_ports: record.nat.map(|share| share.to_string()),
             interface: record.interface.to_string(),
             primary: record.primary.to_string(),
             phase: match record.phase {

@@ -85,6 +85,7 @@ fn text(answer: &Answer) -> String {
         .map(|(a, reach)| format!("{a} ({reach})"))
         .collect();
     line("addresses", addresses.join(" "));
+    line("ports", summary.nat_ports.clone().unwrap_or_default());
     line(
         "device",
         format!(

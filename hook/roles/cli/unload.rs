@@ -38,7 +38,7 @@ pub(super) fn run(
     if environment.paths.state_dir.exists() {
         cut_off = take_down(environment, force, &deadline)?;
     }
-    whole::unload(&environment.paths).into_result(())?;
+    whole::unload(&environment.paths, &probe::boot_id()?).into_result(())?;
     if environment.paths.state_dir.exists() {
         let store = Store::open(&environment.paths)?;
         let lock = store.lock_ledger(&deadline)?;

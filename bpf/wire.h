@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What of an uplink's traffic is an endpoint's, and the way back of masqueraded
+ * flows. Most packets are the host's own: each is asked as little as possible,
+ * and whatever is not certainly an endpoint's is left alone.
+ *
+ * Runs only in from_wire.
+ */
+#ifndef __NK_WIRE_H
+#define __NK_WIRE_H
+
+/* Another VLAN's, or promiscuous: not addressed to this host. */
+static __always_inline bool nk_wire_is_elsewhere(struct __sk_buff *skb)
+{
+	return skb->vlan_present || skb->pkt_type != PACKET_HOST;
+}
+
+/* A field without pulling. offset and bytes are constants. */
+static __always_inline bool nk_wire_load(struct __sk_buff *skb, __u32 offset, void *to, __u32 bytes)
+{
+	void *data = nk_data(skb);
+
+	if (data + offset + bytes <= nk_data_end(skb)) {
+		__builtin_memcpy(to, data + offset, bytes);
+		return true;
+	}
+	return !bpf_skb_load_bytes(skb, offset, to, bytes);
+}
+
+/* Whose packet, or NULL: not ours to touch. Protects the host's own traffic. */
+static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
+{
+	__u32 words[4];
+	__be32 addr;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (!nk_wire_load(skb, ETH_HLEN + 16, &addr, 4))
+			return 0;
+		nk_parse_map_v4((__u8 *)words, addr);
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (!nk_wire_load(skb, ETH_HLEN + 24, words, 16) ||
+		    nk_parse_is_mapped((__u8 *)words))
+			return 0;
+	} else {
+		return 0;
+	}
+	return bpf_map_lookup_elem(&nk_addrs, words);
+}
+
+/* Which endpoint's share a port is in: its id plus one, 0 = nobody's. */
+static __always_inline __u32 nk_wire_port_owner(__be16 port)
+{
+	__u32 chunk = bpf_ntohs(port) / NK_NAT_CHUNK, *owner;
+
+	owner = bpf_map_lookup_elem(&nk_ports, &chunk);
+	return owner ? *owner : 0;
+}
+
+static __always_inline bool nk_wire_may_answer(struct __sk_buff *skb, __u8 protocol, __u32 l4)
+{
+	__be16 port;
+
+	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
+		return nk_wire_load(skb, l4 + 2, &port, 2) && nk_wire_port_owner(port);
+	/* An echo, or an error about one of these; there are few. */
+	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
+}
+
+/*
+ * Whether a packet to the host could answer a masqueraded flow. Asked of all
+ * that is the host's own, hence before anything is parsed. We send no IPv4
+ * options and nothing answers with them.
+ */
+static __always_inline bool nk_wire_may_be_translated(struct __sk_buff *skb)
+{
+	__u8 protocol, version_ihl;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (!nk_wire_load(skb, ETH_HLEN, &version_ihl, 1) || version_ihl != 0x45 ||
+		    !nk_wire_load(skb, ETH_HLEN + 9, &protocol, 1))
+			return false;
+		return nk_wire_may_answer(skb, protocol, ETH_HLEN + NK_IPV4_BYTES);
+	}
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) ||
+	    !nk_wire_load(skb, ETH_HLEN + 6, &protocol, 1))
+		return false;
+	return nk_wire_may_answer(skb, protocol, ETH_HLEN + NK_IPV6_BYTES);
+}
+
+/* The key of the flow whose way back a packet to this port takes. */
+static __always_inline bool nk_wire_way_back(struct nk_packet *p, __be16 port)
+{
+	__u32 owner = nk_wire_port_owner(port);
+	struct nk_nat *there, nat;
+	struct nk_flow_key key;
+	void *table;
+	__u64 word;
+
+	if (!owner)
+		return false;
+	p->endpoint_id = owner - 1;
+	table = nk_nat_table(p->endpoint_id);
+	if (!table)
+		return false;
+	nk_nat_key(p, port, &key);
+	there = bpf_map_lookup_elem(table, &key);
+	if (!there)
+		return false;
+	word = *(volatile __u64 *)there;
+	__builtin_memcpy(&nat, &word, sizeof(nat));
+	nk_nat_flow_key(&key, &nat, &p->key);
+	return true;
+}
+
+/*
+ * The flow that a packet to an address of the host answers, with the port it
+ * came to; -NK_DROP_* if its rule was revoked, and NK_NO_FLOW for all that is not
+ * exactly the answer to a live flow: that is the host's. The remote side needs no
+ * check of its own, as no flow goes to an address that cannot be outside.
+ */
+static __always_inline int nk_wire_translated_flow(struct __sk_buff *skb, struct nk_packet *p,
+						   __be16 *port)
+{
+	struct nk_flow flow;
+	int reason;
+
+	if (nk_parse(skb, p, NK_INGRESS, false))
+		return NK_NO_FLOW;
+	if (p->kind == NK_KIND_ERROR && nk_quote(skb, p, NK_INGRESS))
+		return NK_NO_FLOW;
+	*port = p->key.local_port;
+	if (!nk_wire_way_back(p, *port))
+		return NK_NO_FLOW;
+	p->now = nk_flow_now();
+	p->word = nk_policy_load(p->endpoint_id);
+	if (!nk_flow_find(p, NK_INGRESS, NK_EGRESS, &flow, &reason))
+		return reason ?: NK_NO_FLOW;
+	if (flow.nat_port != *port || !nk_parse_same_addr(flow.nat_addr, p->local))
+		return NK_NO_FLOW;
+	return 0;
+}
+
+/* Back to the container's own address and port. 0 or -NK_DROP_*. */
+static __always_inline int nk_wire_translate(struct __sk_buff *skb, const struct nk_packet *p,
+					     __be16 port, __u32 *primary_ifindex)
+{
+	struct nk_nat_change c = {.from_port = port, .to_port = p->key.local_port};
+	struct nk_local_key key = {
+		.endpoint_id = p->endpoint_id,
+		.local_index = p->key.local_index,
+	};
+	struct nk_endpoint *endpoint;
+	struct nk_addr_key *local;
+
+	local = bpf_map_lookup_elem(&nk_locals, &key);
+	endpoint = bpf_map_lookup_elem(&nk_endpoints, &key.endpoint_id);
+	if (!local || !endpoint)
+		return -NK_DROP_INTERNAL;
+	*primary_ifindex = endpoint->primary_ifindex;
+	__builtin_memcpy(c.from_addr, p->local, 16);
+	__builtin_memcpy(c.to_addr, local->addr, 16);
+	return nk_nat_rewrite(skb, p, NK_INGRESS, &c);
+}
+
+#endif /* __NK_WIRE_H */

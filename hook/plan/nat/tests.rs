@@ -1,0 +1,90 @@
+use super::*;
+use crate::types::record::EndpointRecord;
+
+fn config(ports: &str) -> Config {
+    Config {
+        nat_ports: ports.parse().unwrap(),
+        ..Config::default()
+    }
+}
+
+/// Shares until there are no more.
+fn all(config: &Config) -> Vec<PortShare> {
+    let mut ledger = Ledger::default();
+    while let Ok(share) = share(config, &ledger) {
+        ledger.endpoints.push(EndpointRecord {
+            nat: Some(share),
+            ..EndpointRecord::example()
+        });
+    }
+    ledger.endpoints.iter().filter_map(|e| e.nat).collect()
+}
+
+#[test]
+fn shares_are_whole_chunks_inside_the_range_and_never_overlap() {
+    for ports in ["16384-29999", "1024-65535", "20000-20100", "16385-16480"] {
+        let config = config(ports);
+        let mut used = std::collections::HashSet::new();
+        let shares = all(&config);
+        assert!(!shares.is_empty(), "{ports}");
+        for share in shares {
+            assert_eq!((share.first % CHUNK, share.count % CHUNK), (0, 0));
+            assert!(share.first >= config.nat_ports.first());
+            assert!(share.last() <= config.nat_ports.last());
+            assert!((share.first..=share.last()).all(|p| used.insert(p)));
+        }
+    }
+}
+
+#[test]
+fn the_first_containers_get_most_and_many_get_some() {
+    let shares = all(&Config::default());
+    let sizes: Vec<u16> = shares.iter().map(|s| s.count).collect();
+    assert_eq!(sizes[..14], [512; 14]);
+    assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+    assert_eq!(sizes.last(), Some(&CHUNK));
+    assert!(sizes.len() > 120, "{}", sizes.len());
+    assert_eq!(sizes.iter().map(|s| u32::from(*s)).sum::<u32>(), 425 * 32);
+}
+
+#[test]
+fn a_share_that_is_given_back_is_found_again() {
+    let config = config("16384-16511");
+    let mut ledger = Ledger::default();
+    for first in [16384, 16448] {
+        ledger.endpoints.push(EndpointRecord {
+            nat: Some(PortShare { first, count: 32 }),
+            ..EndpointRecord::example()
+        });
+    }
+    assert_eq!(share(&config, &ledger).unwrap().first, 16416);
+}
+
+#[test]
+fn without_a_free_port_the_range_is_named() {
+    let config = config("16384-16415");
+    let ledger = Ledger {
+        endpoints: vec![EndpointRecord {
+            nat: Some(PortShare {
+                first: 16384,
+                count: 32,
+            }),
+            ..EndpointRecord::example()
+        }],
+    };
+    let error = share(&config, &ledger).unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert!(error.to_string().contains("16384-16415"), "{error}");
+}
+
+#[test]
+fn a_range_without_a_whole_chunk_is_too_narrow() {
+    for (ports, wide) in [
+        ("16384-16415", true),
+        ("16384-16414", false),
+        ("16385-16446", false),
+        ("65504-65535", true),
+    ] {
+        assert_eq!(is_wide_enough(ports.parse().unwrap()), wide, "{ports}");
+    }
+}

@@ -1,0 +1,622 @@
+//! Masquerading: what the wire sees of a container, what comes back, and what does not. Every frame
+//! that leaves a program has its checksums verified.
+//!
+//! Endpoint 0 has the addresses of tests/common/datapath.rs and the ports 16384 to 16447; the host
+//! is 192.0.2.1 and 2001:db8:1::1 on up0.
+
+mod common;
+
+mod root {
+    use std::collections::HashSet;
+    use std::net::{IpAddr, TcpListener, UdpSocket};
+
+    use crate::common::checksum;
+    use crate::common::datapath::{
+        Answer, Datapath, GATEWAY0_MAC, Outcome, UP0_MAC, ip as command,
+    };
+    use crate::common::packet::{
+        ACK, ETH, FIN, IPV4, IPV6, Packet, RST, SYN, addr, icmp, icmp_error, ip, raw, tcp, udp,
+    };
+    use crate::common::random::Random;
+
+    const FIRST: u16 = 16384;
+    const COUNT: u16 = 64;
+
+    #[track_caller]
+    fn dropped(answer: &Answer, reason: &'static str) {
+        assert_eq!(answer.outcome, Outcome::Drop(reason));
+        assert_eq!(answer.endpoint, Some(0));
+    }
+
+    fn masqueraded() -> Datapath {
+        let mut d = Datapath::new();
+        d.masquerade(0, FIRST, COUNT);
+        d.rules(0, "any:any", "any:any");
+        d
+    }
+
+    /// A frame as a packet again; its checksums are right.
+    #[track_caller]
+    fn read(frame: &[u8]) -> Packet {
+        let packet = &frame[ETH..];
+        assert_eq!(checksum::fault(packet), None, "{packet:02x?}");
+        let v4 = |at: usize| -> IpAddr {
+            IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).expect("4 bytes"))
+        };
+        let v6 = |at: usize| -> IpAddr {
+            IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).expect("16 bytes"))
+        };
+        let (source, destination, proto, header) = if packet[0] >> 4 == 4 {
+            (v4(12), v4(16), packet[9], IPV4)
+        } else {
+            (v6(8), v6(24), packet[6], IPV6)
+        };
+        ip(source, destination, proto, packet[header..].to_vec()).summed()
+    }
+
+    fn port(packet: &Packet, at: usize) -> u16 {
+        u16::from_be_bytes(packet.transport[at..at + 2].try_into().expect("2 bytes"))
+    }
+
+    /// What the wire sees of a packet of the container's.
+    #[track_caller]
+    fn leaves(d: &mut Datapath, packet: &Packet) -> Packet {
+        let answer = d.sends(0, &packet.clone().summed());
+        assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
+        let out = read(&answer.frame);
+        let host = if packet.source.is_ipv4() {
+            "192.0.2.1"
+        } else {
+            "2001:db8:1::1"
+        };
+        assert_eq!(out.source, addr(host), "{packet:?}");
+        assert_eq!(out.destination, packet.destination);
+        out
+    }
+
+    /// What the container gets of a packet from the wire.
+    #[track_caller]
+    fn enters(d: &mut Datapath, packet: &Packet) -> Packet {
+        let answer = d.arrives(0, &packet.clone().summed());
+        assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
+        assert_eq!(answer.endpoint, Some(0));
+        read(&answer.frame)
+    }
+
+    #[track_caller]
+    fn is_the_hosts(d: &mut Datapath, packet: &Packet) {
+        let packet = packet.clone().summed();
+        let answer = d.arrives(0, &packet);
+        assert_eq!(answer.outcome, Outcome::Next, "{packet:?}");
+        assert_eq!(answer.frame, packet.to_mac(UP0_MAC).bytes(), "untouched");
+    }
+
+    fn samples() -> Vec<Packet> {
+        vec![
+            tcp("10.87.0.2:4000", "192.0.2.7:443").payload(11),
+            udp("10.87.0.2:4000", "192.0.2.7:53"),
+            icmp("10.87.0.2", "192.0.2.7", 8).payload(5),
+            tcp("[2001:db8:87::2]:4000", "[2001:db8:1::7]:443").payload(11),
+            udp("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53"),
+            icmp("2001:db8:87::2", "2001:db8:1::7", 128).payload(5),
+        ]
+    }
+
+    /// The same but for what is translated.
+    #[track_caller]
+    fn same_payload(a: &Packet, b: &Packet) {
+        let (from, sum) = match a.proto {
+            6 => (4, 16),
+            17 => (8, 6),
+            _ => (6, 2),
+        };
+        let rest = |p: &Packet| {
+            let mut bytes = p.transport[from..].to_vec();
+            if sum >= from {
+                bytes[sum - from..sum - from + 2].fill(0);
+            }
+            bytes
+        };
+        assert_eq!(rest(a), rest(b));
+        assert_eq!((a.proto, a.transport.len()), (b.proto, b.transport.len()));
+    }
+
+    fn there_and_back(d: &mut Datapath) {
+        for packet in samples() {
+            let out = leaves(d, &packet);
+            same_payload(&out, &packet);
+            let is_echo = matches!(packet.proto, 1 | 58);
+            let at = if is_echo { 4 } else { 0 };
+            let share = FIRST..FIRST + COUNT;
+            assert!(share.contains(&port(&out, at)), "{}", port(&out, at));
+            let back = enters(d, &out.reply());
+            same_payload(&back, &packet.reply());
+            assert_eq!(back.source, packet.destination);
+            assert_eq!(back.destination, packet.source);
+            let at = if is_echo { 4 } else { 2 };
+            assert_eq!(
+                port(&back, at),
+                port(&packet, at - if is_echo { 0 } else { 2 })
+            );
+            // Live now: the same way once more, with the same port.
+            let again = leaves(d, &packet);
+            assert_eq!(again.transport, out.transport);
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn packets_leave_under_the_uplinks_address_and_answers_find_back() {
+        there_and_back(&mut masqueraded());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_sum_of_the_whole_packet_stays_right() {
+        let mut d = masqueraded();
+        d.checksum_complete = true;
+        there_and_back(&mut d);
+        let sent = udp("10.87.0.2:4001", "192.0.2.7:53");
+        let out = leaves(&mut d, &sent);
+        let mut without = out.reply();
+        without.transport[6..8].fill(0);
+        let answer = d.arrives(0, &with_header_sum(&without));
+        assert_eq!(answer.outcome, Outcome::Redirect);
+        for quoted in samples() {
+            let out = leaves(&mut d, &quoted);
+            enters(&mut d, &unreachable(&out));
+        }
+    }
+
+    /// UDP of IPv4 may have no checksum; the header always has one.
+    fn with_header_sum(packet: &Packet) -> Packet {
+        let sum = packet.clone().summed().bytes();
+        let packet = ip(
+            packet.source,
+            packet.destination,
+            packet.proto,
+            packet.transport.clone(),
+        );
+        packet
+            .with(ETH + 10, sum[ETH + 10])
+            .with(ETH + 11, sum[ETH + 11])
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn udp_without_a_checksum_gets_none() {
+        let mut d = masqueraded();
+        let sent = with_header_sum(&udp("10.87.0.2:4000", "192.0.2.7:53"));
+        let answer = d.sends(0, &sent);
+        assert_eq!(answer.outcome, Outcome::Redirect);
+        let out = read(&answer.frame);
+        assert_eq!(out.transport[6..8], [0, 0]);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn udp_whose_sum_comes_to_zero_says_all_ones() {
+        let mut d = masqueraded();
+        let packet = udp("10.87.0.2:4000", "192.0.2.7:53");
+        let out = leaves(&mut d, &packet);
+        let check = port(&out, 6);
+        // Growing a word by what is left to all ones makes the sum all ones, hence the field zero.
+        let mut packet = packet;
+        let word = u32::from(port(&packet, 8)) + u32::from(check);
+        let word = u16::try_from((word & 0xffff) + (word >> 16)).unwrap();
+        packet.transport[8..10].copy_from_slice(&word.to_be_bytes());
+        let out = leaves(&mut d, &packet);
+        assert_eq!(out.transport[6..8], [0xff, 0xff]);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn only_the_exact_answer_is_translated() {
+        let mut d = masqueraded();
+        let sent = udp("10.87.0.2:4000", "192.0.2.7:53");
+        let p = port(&leaves(&mut d, &sent), 0);
+        let other = if p == FIRST { p + 1 } else { p - 1 };
+        for packet in [
+            udp("192.0.2.7:54", &format!("192.0.2.1:{p}")),
+            udp("192.0.2.8:53", &format!("192.0.2.1:{p}")),
+            udp("192.0.2.7:53", &format!("192.0.2.1:{other}")),
+            udp("192.0.2.7:53", &format!("198.51.100.1:{p}")), // the host's other address
+            tcp("192.0.2.7:53", &format!("192.0.2.1:{p}")).flags(ACK),
+            udp("192.0.2.7:53", "192.0.2.1:4000"),
+            icmp("192.0.2.7", "192.0.2.1", 0).id(p),
+            icmp("192.0.2.7", "192.0.2.1", 8),
+        ] {
+            is_the_hosts(&mut d, &packet);
+        }
+        enters(&mut d, &udp("192.0.2.7:53", &format!("192.0.2.1:{p}")));
+        // A fragment of an answer, or one with options, is not certainly one.
+        let answer = udp("192.0.2.7:53", &format!("192.0.2.1:{p}"));
+        for packet in [
+            answer.clone().with(ETH + 6, 0x20),
+            answer.clone().with(ETH + 7, 1),
+            answer.with(ETH, 0x46),
+        ] {
+            let answer = d.arrives(0, &packet);
+            assert_eq!(answer.outcome, Outcome::Next);
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_connection_from_the_wire_is_the_hosts() {
+        let mut d = masqueraded();
+        let out = leaves(&mut d, &tcp("10.87.0.2:4000", "192.0.2.7:443"));
+        let p = port(&out, 0);
+        is_the_hosts(&mut d, &tcp("192.0.2.7:443", &format!("192.0.2.1:{p}")));
+        enters(&mut d, &out.reply());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn the_wire_never_reaches_a_masqueraded_address() {
+        let mut d = masqueraded();
+        let sent = tcp("10.87.0.2:4000", "192.0.2.7:443");
+        leaves(&mut d, &sent);
+        dropped(&d.arrives(0, &sent.reply()), "nat-direct");
+        for packet in [
+            tcp("192.0.2.7:4000", "10.87.0.2:80"),
+            icmp("2001:db8:1::7", "2001:db8:87::2", 128),
+        ] {
+            dropped(&d.arrives(0, &packet), "nat-direct");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn only_what_has_ports_is_translated() {
+        let mut d = masqueraded();
+        let sctp = raw(
+            "10.87.0.2",
+            "192.0.2.7",
+            132,
+            &[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+        );
+        d.rules(0, "any:any any:multicast", "");
+        for packet in [
+            sctp,
+            raw("10.87.0.2", "192.0.2.7", 47, &[0; 8]),
+            icmp("10.87.0.2", "192.0.2.7", 13), // timestamp
+            icmp("10.87.0.2", "192.0.2.7", 0),
+            udp("10.87.0.2:5353", "224.0.0.251:5353"),
+        ] {
+            dropped(&d.sends(0, &packet), "nat-protocol");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_uplink_without_an_address_masquerades_nothing() {
+        let mut d = masqueraded();
+        command(
+            "address flush dev up0 scope global\nroute add default via 192.0.2.254 dev up0 onlink\naddress flush dev up1\naddress flush dev lan0\n",
+        );
+        let answer = d.sends(0, &udp("10.87.0.2:4000", "203.0.114.7:53"));
+        dropped(&answer, "nat-address");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn to_the_host_and_to_containers_nothing_is_translated() {
+        let mut d = masqueraded();
+        d.rules(0, "any:host any:containers", "");
+        let sent = tcp("10.87.0.2:4000", "192.0.2.1:80").summed();
+        let answer = d.sends(0, &sent);
+        assert_eq!(
+            (answer.outcome, &answer.frame),
+            (Outcome::Pass, &sent.bytes())
+        );
+        let sent = tcp("10.87.0.2:4000", "10.87.0.3:80").summed();
+        let answer = d.sends(0, &sent);
+        assert_eq!(answer.outcome, Outcome::Redirect);
+        assert_eq!(read(&answer.frame).source, addr("10.87.0.2"));
+    }
+
+    /// An error about a packet that the wire saw, from a router on the way.
+    fn unreachable(seen: &Packet) -> Packet {
+        if seen.source.is_ipv4() {
+            icmp_error("203.0.113.254", &seen.source.to_string(), 3, seen)
+        } else {
+            icmp_error("2001:db8:113::fe", &seen.source.to_string(), 1, seen)
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn errors_about_a_flow_come_back_with_the_packet_that_was_sent() {
+        let mut d = masqueraded();
+        for sent in samples() {
+            let seen = leaves(&mut d, &sent);
+            let got = enters(&mut d, &unreachable(&seen));
+            assert_eq!(got.destination, sent.source);
+            let header = if sent.source.is_ipv4() { IPV4 } else { IPV6 };
+            // As sent, but for a checksum that the quote leaves out: TCP's.
+            let original = sent.clone().summed().bytes()[ETH..ETH + header + 8].to_vec();
+            assert_eq!(got.transport[8..], original, "{sent:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn longer_quotes_have_their_tcp_checksum_mended() {
+        let mut d = masqueraded();
+        let sent = tcp("10.87.0.2:4000", "192.0.2.7:443").payload(8);
+        let seen = leaves(&mut d, &sent);
+        let mut error = icmp("203.0.113.254", "192.0.2.1", 3);
+        error.transport[4..8].fill(0);
+        error
+            .transport
+            .extend(&seen.clone().summed().bytes()[ETH..]);
+        let got = enters(&mut d, &error);
+        assert_eq!(got.transport[8..], sent.summed().bytes()[ETH..]);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn errors_about_other_flows_are_the_hosts() {
+        let mut d = masqueraded();
+        let seen = leaves(&mut d, &udp("10.87.0.2:4000", "192.0.2.7:53"));
+        let p = port(&seen, 0);
+        let other = if p == FIRST { p + 1 } else { p - 1 };
+        for quoted in [
+            udp(&format!("192.0.2.1:{other}"), "192.0.2.7:53"),
+            udp(&format!("192.0.2.1:{p}"), "192.0.2.7:54"),
+            udp("192.0.2.1:4000", "192.0.2.7:53"),
+            tcp(&format!("192.0.2.1:{p}"), "192.0.2.7:53"),
+        ] {
+            is_the_hosts(&mut d, &unreachable(&quoted));
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_containers_own_error_leaves_translated() {
+        let mut d = masqueraded();
+        for sent in samples() {
+            let seen = leaves(&mut d, &sent);
+            let answer = enters(&mut d, &seen.reply());
+            let kind = if sent.source.is_ipv4() { 3 } else { 1 };
+            let error = icmp_error(
+                &sent.source.to_string(),
+                &sent.destination.to_string(),
+                kind,
+                &answer,
+            );
+            let out = leaves(&mut d, &error);
+            let header = if sent.source.is_ipv4() { IPV4 } else { IPV6 };
+            let original = seen.reply().summed().bytes()[ETH..ETH + header + 8].to_vec();
+            assert_eq!(out.transport[8..], original, "{sent:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_port_serves_many_remote_sides_but_each_only_once() {
+        let mut d = masqueraded();
+        let mut ports = HashSet::new();
+        for n in 0..COUNT {
+            let sent = udp(&format!("10.87.0.2:{}", 20000 + n), "192.0.2.7:53");
+            assert!(ports.insert(port(&leaves(&mut d, &sent), 0)));
+        }
+        dropped(
+            &d.sends(0, &udp("10.87.0.2:30000", "192.0.2.7:53")),
+            "nat-ports",
+        );
+        // Nothing of that is in the way of another remote side, or another protocol.
+        for n in 0..COUNT {
+            let from = format!("10.87.0.2:{}", 20000 + n);
+            leaves(&mut d, &udp(&from, "192.0.2.7:54"));
+            leaves(&mut d, &tcp(&from, "192.0.2.7:53"));
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn all_ports_of_a_share_are_found_and_answers_go_where_they_belong() {
+        let mut d = masqueraded();
+        d.masquerade(0, FIRST, 1024);
+        let mut random = Random::new(11);
+        let mut sent = Vec::new();
+        for n in 0..2000u16 {
+            let remote = format!("192.0.2.7:{}", 1 + random.below(4));
+            let packet = udp(&format!("10.87.0.2:{}", 10000 + n), &remote);
+            let out = leaves(&mut d, &packet);
+            sent.push((packet, out));
+        }
+        for (packet, out) in &sent {
+            let back = enters(&mut d, &out.reply());
+            assert_eq!(back.transport[..4], packet.reply().transport[..4]);
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_socket_keeps_its_port_towards_all_remote_sides() {
+        let mut d = masqueraded();
+        let p = port(&leaves(&mut d, &udp("10.87.0.2:4000", "192.0.2.7:53")), 0);
+        for remote in ["192.0.2.7:54", "192.0.2.254:53", "192.0.2.7:9999"] {
+            let out = leaves(&mut d, &udp("10.87.0.2:4000", remote));
+            assert_eq!(port(&out, 0), p);
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn ports_of_dead_flows_are_free_again() {
+        let mut d = masqueraded();
+        d.masquerade(0, FIRST, 32);
+        let all = |d: &mut Datapath, from: u16| {
+            for n in 0..32 {
+                let sent = udp(&format!("10.87.0.2:{}", from + n), "192.0.2.7:53");
+                leaves(d, &sent);
+            }
+        };
+        all(&mut d, 20000);
+        dropped(
+            &d.sends(0, &udp("10.87.0.2:30000", "192.0.2.7:53")),
+            "nat-ports",
+        );
+        // Expired.
+        d.age_flows(0, 0, 31);
+        all(&mut d, 21000);
+        // Revoked.
+        d.rules(0, "", "");
+        for n in 0..32 {
+            dropped(
+                &d.sends(0, &udp(&format!("10.87.0.2:{}", 21000 + n), "192.0.2.7:53")),
+                "no-rule",
+            );
+        }
+        d.rules(0, "any:any", "");
+        all(&mut d, 22000);
+        // Forgotten by the flow table.
+        d.new_flow_table(0, 0, 1 << 16);
+        all(&mut d, 23000);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn closing_connections_give_their_port_up_when_no_other_is_left() {
+        let mut d = masqueraded();
+        d.masquerade(0, FIRST, 32);
+        let mut last = None;
+        for n in 0..32 {
+            let sent = tcp(&format!("10.87.0.2:{}", 20000 + n), "192.0.2.7:80");
+            let out = leaves(&mut d, &sent);
+            enters(&mut d, &out.reply());
+            last = Some((sent, out));
+        }
+        let (sent, out) = last.unwrap();
+        dropped(
+            &d.sends(0, &tcp("10.87.0.2:30000", "192.0.2.7:80")),
+            "nat-ports",
+        );
+        leaves(&mut d, &sent.clone().flags(FIN | ACK));
+        enters(&mut d, &out.reply().flags(FIN | ACK));
+        // Still known to the end of the closing.
+        leaves(&mut d, &sent.flags(ACK));
+        enters(&mut d, &out.reply().flags(RST));
+        let mut tries = 0;
+        let found = loop {
+            let answer = d.sends(0, &tcp("10.87.0.2:30000", "192.0.2.7:80").summed());
+            tries += 1;
+            match answer.outcome {
+                Outcome::Redirect => break read(&answer.frame),
+                _ if tries < 100 => dropped(&answer, "nat-ports"),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(port(&found, 0), port(&out, 0));
+        let back = enters(&mut d, &out.reply());
+        assert_eq!(port(&back, 2), 30000, "the newer one's");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_way_back_that_was_forgotten_is_written_again() {
+        let mut d = masqueraded();
+        for sent in samples() {
+            let out = leaves(&mut d, &sent);
+            d.new_nat_table(0, 1024);
+            is_the_hosts(&mut d, &out.reply());
+            d.edit_flows(0, 0, |f| f.routed = f.routed.wrapping_sub(1000));
+            assert_eq!(leaves(&mut d, &sent).transport, out.transport);
+            enters(&mut d, &out.reply());
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn ports_that_a_socket_of_the_host_has_are_left_alone() {
+        let mut d = masqueraded();
+        d.masquerade(0, FIRST, 32);
+        let udp_socket = UdpSocket::bind(("0.0.0.0", FIRST + 3)).unwrap();
+        let listener = TcpListener::bind(("::", FIRST + 5)).unwrap();
+        let taken = |d: &mut Datapath, make: &dyn Fn(u16) -> Packet| -> HashSet<u16> {
+            let mut ports = HashSet::new();
+            for n in 0..300 {
+                let answer = d.sends(0, &make(20000 + n).summed());
+                if answer.outcome == Outcome::Redirect {
+                    ports.insert(port(&read(&answer.frame), 0));
+                }
+            }
+            ports
+        };
+        let ports = taken(&mut d, &|n| udp(&format!("10.87.0.2:{n}"), "192.0.2.7:53"));
+        assert!(!ports.contains(&(FIRST + 3)));
+        assert!(ports.contains(&(FIRST + 5)));
+        for (source, remote) in [
+            ("10.87.0.2", "192.0.2.7:80"),
+            ("[2001:db8:87::2]", "[2001:db8:1::7]:80"),
+        ] {
+            let ports = taken(&mut d, &|n| tcp(&format!("{source}:{n}"), remote));
+            assert!(ports.contains(&(FIRST + 3)));
+            assert!(!ports.contains(&(FIRST + 5)));
+        }
+        drop((udp_socket, listener));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_address_that_is_gone_is_given_up_and_one_that_is_only_older_is_kept() {
+        let mut d = masqueraded();
+        let sent = udp("10.87.0.2:4000", "203.0.114.7:53");
+        let stale = |d: &Datapath| {
+            assert_eq!(
+                d.edit_flows(0, 0, |f| f.routed = f.routed.wrapping_sub(1000)),
+                1
+            );
+        };
+        leaves(&mut d, &sent);
+        // Another one is preferred now.
+        command(
+            "address add 192.0.2.9/24 dev up0\nroute replace default via 192.0.2.254 src 192.0.2.9\n",
+        );
+        stale(&d);
+        leaves(&mut d, &sent);
+        command(
+            "address delete 192.0.2.1/24 dev up0\naddress replace 192.0.2.9/24 dev up0\nroute replace default via 192.0.2.254 src 192.0.2.9\nneighbour replace 192.0.2.254 lladdr 02:00:00:00:01:fe dev up0\n",
+        );
+        stale(&d);
+        let answer = d.sends(0, &sent.clone().summed());
+        let out = read(&answer.frame);
+        assert_eq!(out.source, addr("192.0.2.9"));
+        assert_eq!(answer.frame[..6], GATEWAY0_MAC);
+        let back = enters(&mut d, &out.reply());
+        assert_eq!(back.destination, addr("10.87.0.2"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_route_that_moves_to_another_uplink_takes_its_address() {
+        let mut d = masqueraded();
+        let sent = udp("10.87.0.2:4000", "203.0.114.7:53");
+        let first = leaves(&mut d, &sent);
+        command("route replace default via 198.51.100.254\n");
+        d.edit_flows(0, 0, |f| f.routed = f.routed.wrapping_sub(1000));
+        let answer = d.sends(0, &sent.clone().summed());
+        let out = read(&answer.frame);
+        assert_eq!(out.source, addr("198.51.100.1"));
+        assert_eq!(port(&out, 0), port(&first, 0), "it was free there");
+        let answer = d.arrives(1, &out.reply().summed());
+        assert_eq!(answer.outcome, Outcome::Redirect);
+        is_the_hosts(&mut d, &first.reply());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_revoked_rule_cuts_masqueraded_flows_from_both_sides() {
+        let mut d = masqueraded();
+        let sent = tcp("10.87.0.2:4000", "192.0.2.7:443");
+        let out = leaves(&mut d, &sent);
+        enters(&mut d, &out.reply());
+        d.rules(0, "udp:any", "");
+        dropped(&d.arrives(0, &out.reply()), "no-rule");
+        dropped(&d.sends(0, &sent.flags(SYN)), "no-rule");
+        is_the_hosts(&mut d, &out.reply());
+    }
+}
