@@ -91,6 +91,45 @@ def ping(to, timeout=5, size=16):
         return {"ok": True, "reply": str(sock.recv(65536)[0])}
 
 
+def flows(remotes, count, timeout=10):
+    """So many UDP sockets at a time, each with another word for one of the echo servers and each its
+    answer awaited only once all have asked."""
+    import resource
+    import select
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, count + 100))
+    words, answered, wrong = {}, 0, 0
+    poll = select.epoll()
+    for i in range(count):
+        to, port = remotes[i % len(remotes)]
+        sock = socket.socket(family(to), socket.SOCK_DGRAM)
+        sock.connect((to, port))
+        words[sock.fileno()] = (sock, f"flow {i} of {os.getpid()}".encode())
+        poll.register(sock, select.EPOLLIN)
+    # A server with a small buffer loses what comes at once; the flows stay open all the same.
+    waiting, asked, end = dict(words), [], time.monotonic() + timeout
+    while waiting and time.monotonic() < end:
+        for fd in asked or list(waiting)[:64]:
+            try:
+                waiting[fd][0].send(waiting[fd][1])
+            except OSError:
+                pass
+        until = time.monotonic() + 0.2
+        asked = list(waiting)[:64]
+        while asked and time.monotonic() < until:
+            for fd, _ in poll.poll(0.05):
+                sock, word = words[fd]
+                data = sock.recv(4096)
+                wrong += data != word
+                if fd in waiting:
+                    answered += data == word
+                    del waiting[fd]
+            asked = [fd for fd in asked if fd in waiting]
+    for sock, _ in words.values():
+        sock.close()
+    return {"ok": True, "answered": answered, "wrong": wrong}
+
+
 def listen(protocol, port):
     """Echoes on both families; `heard` says who came."""
     kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
@@ -227,7 +266,7 @@ def devices():
 
 OPERATIONS = {
     f.__name__: f
-    for f in (tcp, open_tcp, say, udp, ping, listen, take_heard, sniff, raw, upload, download, run, read, devices)
+    for f in (tcp, open_tcp, say, udp, ping, listen, flows, take_heard, sniff, raw, upload, download, run, read, devices)
 }
 
 
