@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::error::Result;
-use crate::plan::nat;
 use crate::plan::rules::RuleSet;
 use crate::types::name::IfName;
 use crate::types::port::PortRange;
@@ -88,7 +87,7 @@ impl Default for Config {
             resolvers: None,
             profiles: BTreeMap::new(),
             limits: Limits::default(),
-            nat_ports: nat::PORTS,
+            nat_ports: PortRange::MASQUERADE,
             allow_net_admin: false,
             warnings: Vec::new(),
         }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use crate::types::id::NetnsCookie;
 use crate::types::record::EndpointRecord;
@@ -95,6 +95,9 @@ pub struct HostFacts {
     pub privileges: Ability,
     /// The kernel speaks IPv6 (/proc/sys/net/ipv6 exists); else its sysctls do not.
     pub ipv6: bool,
+    /// Prefix of the built-in IPv6 pool (RFC 4193, 3.1): a /64 that this host drew once. `None`
+    /// before a container needed it.
+    pub ula: Option<Ipv6Net>,
     /// Devices.
     pub links: Vec<Link>,
     /// Addresses.

@@ -22,6 +22,7 @@ impl Place {
     fn command(&self, binary: &str, args: &[&str]) -> Command {
         let mut command = Command::new(binary);
         command.arg("--state-dir").arg(self.0.join("state"));
+        command.arg("--lasting-dir").arg(self.0.join("lasting"));
         command.arg("--bpffs-dir").arg(self.0.join("pins"));
         command.args(args).env_clear();
         command

@@ -133,6 +133,7 @@ fn host() -> HostFacts {
         bpffs: Ability::Yes,
         privileges: Ability::Yes,
         ipv6: true,
+        ula: Some("fd12:3456:789a::/64".parse().unwrap()),
         links: vec![lo, eth0, docker0],
         addresses: Vec::new(),
         routes: Vec::new(),

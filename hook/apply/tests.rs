@@ -208,6 +208,7 @@ impl Place {
         std::fs::create_dir(&dir).unwrap();
         Self(Paths {
             state_dir: dir.join("state"),
+            lasting_dir: dir.join("lasting"),
             bpffs_dir: dir.join("no-bpffs"),
         })
     }

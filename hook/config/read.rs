@@ -11,11 +11,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Config, Limits, Pool, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::plan::nat;
 use crate::plan::rules::RuleSet;
 use crate::types::addr::{not_unicast, overlap};
 use crate::types::name::{IfName, check_label, nearest};
-use crate::types::port::PortRange;
+use crate::types::port::{CHUNK, PortRange};
 use crate::types::reach::Reach;
 
 /// Most tracked flows per endpoint and direction.
@@ -138,7 +137,7 @@ impl<'t> Reader<'t> {
             nat_ports: root
                 .get("nat_ports")
                 .and_then(|v| self.nat_ports(v))
-                .unwrap_or(nat::PORTS),
+                .unwrap_or(PortRange::MASQUERADE),
             allow_net_admin: root.get("allow_net_admin").is_some_and(|v| self.flag(v)),
             warnings: Vec::new(),
         }
@@ -155,10 +154,9 @@ impl<'t> Reader<'t> {
             Ok(range) if range.first() < 1024 => {
                 self.fault(&span, format!("nat_ports: {range} has ports below 1024"));
             }
-            Ok(range) if !nat::is_wide_enough(range) => {
-                let chunk = nat::CHUNK;
+            Ok(range) if range.chunks().is_empty() => {
                 let message = format!(
-                    "nat_ports: {range} has no {chunk} ports from a multiple of {chunk} on"
+                    "nat_ports: {range} has no {CHUNK} ports from a multiple of {CHUNK} on"
                 );
                 self.fault(&span, message);
             }

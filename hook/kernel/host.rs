@@ -113,12 +113,13 @@ impl RealHost {
         Ok((store, lock))
     }
 
-    /// Whether other endpoints of this boot need what is shared. Reservations count, as does a
-    /// record that cannot be read: it may be one.
-    fn has_others(&self, store: &Store) -> Result<bool> {
+    /// Whether other endpoints of this boot need what is shared: those of which that is true.
+    /// Reservations count, as does a record that cannot be read: it may be one.
+    fn has_others(&self, store: &Store, needs: fn(&EndpointRecord) -> bool) -> Result<bool> {
         let contents = store.view().contents()?;
-        let other =
-            |r: &EndpointRecord| r.boot_id == self.record.boot_id && r.cookie != self.record.cookie;
+        let other = |r: &EndpointRecord| {
+            r.boot_id == self.record.boot_id && r.cookie != self.record.cookie && needs(r)
+        };
         Ok(!contents.faulty.is_empty() || contents.records.iter().any(other))
     }
 
@@ -143,7 +144,7 @@ impl RealHost {
         if !load::has_other_abi(&self.pins)? {
             return Ok(());
         }
-        if self.has_others(store)? {
+        if self.has_others(store, |_| true)? {
             return Err(load::other_abi());
         }
         whole::remove_pins(&self.pins).into_result(())
@@ -167,7 +168,7 @@ impl RealHost {
 
     fn release_ports(&self) -> Result<()> {
         let (store, _lock) = self.lock()?;
-        if self.has_others(&store)? {
+        if self.has_others(&store, |r| r.nat.is_some())? {
             return Ok(());
         }
         reserved_ports::release(&store, &self.record.boot_id)
@@ -222,7 +223,7 @@ impl RealHost {
         let Some(fresh) = store.view().fresh() else {
             return Ok(());
         };
-        if self.has_others(&store)? {
+        if self.has_others(&store, |_| true)? {
             return Ok(()); // theirs to keep, or to unload when they fail
         }
         self.maps = None;
@@ -243,7 +244,7 @@ impl RealHost {
 
     fn release_uplinks(&mut self) -> Result<()> {
         let (store, _lock) = self.lock()?;
-        if self.has_others(&store)? {
+        if self.has_others(&store, |_| true)? {
             return Ok(());
         }
         let has_maps = load::has_maps(&self.pins);

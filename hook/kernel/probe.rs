@@ -13,6 +13,7 @@ use super::{bpffs, caps, netns};
 use crate::error::{Context, Result};
 use crate::facts::{Ability, HostFacts, NamespaceFacts};
 use crate::state::Paths;
+use crate::state::store::View;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// systemd-resolved's list of the servers behind its own 127.0.0.53.
@@ -43,6 +44,7 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         bpffs: bpffs_at(&paths.bpffs_dir),
         privileges: privileges()?,
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        ula: View::new(paths).ula(),
         links,
         addresses: addr::list(&netlink)?,
         routes: route::list(&netlink)?,

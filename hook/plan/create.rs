@@ -10,7 +10,7 @@ use super::link::{self, Uplinks, is_ours};
 use super::policy::{Places, Policy};
 use super::rules::{RuleSet, Target};
 use super::step::{LinkSizes, MapSpec, NatSpec, PairSpec, RouteSpec, Side, Step};
-use super::{Decision, Plan, admit, member, nat};
+use super::{Decision, Plan, admit, member, nat, pools};
 use crate::annotations::{RouteWish, Wishes};
 use crate::config::{Config, PATH, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
@@ -63,14 +63,15 @@ pub(super) fn create(
         .unwrap_or_else(|| request.container_id.as_str().to_owned());
     check_name(&name, ledger, &mut faults);
     let known = uplinks.clone().unwrap_or_default();
+    let pools_in_effect = pools::in_effect(config, host);
     let field = Field {
         config,
         host,
         ledger,
         uplinks: &known,
+        pools: &pools_in_effect,
     };
-    field
-        .check_pools()
+    pools::check(config, host)
         .iter()
         .for_each(|e| faults.push(e.clone()));
     let design = wishes.and_then(|w| design(&w, field, guard, &mut faults));
@@ -292,7 +293,10 @@ pub(super) fn places(config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -
             .copied()
             .filter(|a| not_unicast(*a).is_none())
             .collect(),
-        pools: config.pools.iter().map(|p| p.prefix).collect(),
+        pools: pools::in_effect(config, host)
+            .iter()
+            .map(|p| p.prefix)
+            .collect(),
         networks: networks.map(|r| r.destination).collect(),
     }
 }

@@ -6,27 +6,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::link::Uplinks;
+use super::pools::{self, Family, single, snippet};
 use crate::annotations::{AddressWish, Wishes};
 use crate::config::{Config, PATH, Pool};
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::facts::{HostFacts, HostRoute, Ledger};
-use crate::types::addr::{not_unicast, overlap};
+use crate::facts::{HostFacts, Ledger};
+use crate::types::addr::not_unicast;
 use crate::types::reach::Reach;
 use crate::types::record::EndpointRecord;
 
 #[cfg(test)]
 mod tests;
-
-/// For hints: a pool in one line that may stand in the config as it is.
-fn snippet(family: Family, reach: Reach) -> String {
-    let prefix = match (family, reach) {
-        (Family::V4, Reach::Routed) => "192.0.2.0/24",
-        (Family::V6, Reach::Routed) => "2001:db8::/64",
-        (Family::V4, Reach::Masquerade) => "10.87.128.0/17",
-        (Family::V6, Reach::Masquerade) => "fd12:3456:789a::/64",
-    };
-    format!("add to {PATH}: pool = [{{ prefix = \"{prefix}\", reach = \"{reach}\" }}]")
-}
 
 /// What decides about addresses.
 #[derive(Clone, Copy)]
@@ -35,6 +25,8 @@ pub(super) struct Field<'a> {
     pub(super) host: &'a HostFacts,
     pub(super) ledger: &'a Ledger,
     pub(super) uplinks: &'a Uplinks<'a>,
+    /// Those in effect.
+    pub(super) pools: &'a [Pool],
 }
 
 fn fault(kind: Kind, message: impl AsRef<str>) -> Error {
@@ -109,12 +101,15 @@ impl<'c> Field<'c> {
                 }
                 continue;
             }
-            let pools = self.pools(*family, reach);
+            let pools = self.serving(*family, reach);
             if pools.is_empty() {
                 if must_have_all {
                     return Err(no_pool(Some(*family), reach));
                 }
                 continue;
+            }
+            for pool in &pools {
+                pools::check_built_in(pool, self.config, self.host)?;
             }
             let free = pools
                 .iter()
@@ -139,9 +134,8 @@ impl<'c> Field<'c> {
 
     /// The pools that serve a wish, in the order to lease from: those that say the wish itself come
     /// first, so that routed addresses are not spent on who does not want them.
-    fn pools(self, family: Family, reach: Option<Reach>) -> Vec<&'c Pool> {
+    fn serving(self, family: Family, reach: Option<Reach>) -> Vec<&'c Pool> {
         let mut pools: Vec<&Pool> = self
-            .config
             .pools
             .iter()
             .filter(|p| family.has(&p.prefix) && reach.is_none_or(|r| p.reach.permits(r)))
@@ -201,11 +195,14 @@ impl<'c> Field<'c> {
             )
             .with_hint("`oci-netkit gc` removes what ended containers left behind"));
         }
-        match self.config.pools.iter().find(|p| p.prefix.contains(&addr)) {
-            Some(pool) => match reach {
-                Some(wish) if !pool.reach.permits(wish) => Err(contradiction(addr, pool, wish)),
-                wish => Ok((net, wish.unwrap_or(pool.reach))),
-            },
+        match self.pools.iter().find(|p| p.prefix.contains(&addr)) {
+            Some(pool) => {
+                pools::check_built_in(pool, self.config, self.host)?;
+                match reach {
+                    Some(wish) if !pool.reach.permits(wish) => Err(contradiction(addr, pool, wish)),
+                    wish => Ok((net, wish.unwrap_or(pool.reach))),
+                }
+            }
             None => {
                 self.check_subnet(addr)?;
                 Ok((net, reach.unwrap_or(Reach::Masquerade)))
@@ -247,67 +244,6 @@ impl<'c> Field<'c> {
         let link = self.host.links.iter().find(|l| Some(l.ifindex) == ifindex);
         link.map_or_else(String::new, |l| format!(" ({})", l.name))
     }
-
-    /// Pools that the host already routes elsewhere.
-    ///
-    /// A routed pool has no route on this host but one per container. Routes for single addresses
-    /// only take that address, see `assign`. A wider one through a gateway is fine, it is what a
-    /// default route is; a narrower, an equal or a connected one means that others have these
-    /// addresses.
-    pub(super) fn check_pools(self) -> ErrorList {
-        let mut faults = ErrorList::new();
-        for pool in &self.config.pools {
-            let met = self.host.routes.iter().find(|r| {
-                let wider = r.destination.prefix_len() < pool.prefix.prefix_len();
-                overlap(&r.destination, &pool.prefix)
-                    && r.destination.prefix_len() != 0
-                    && !(wider && r.gateway.is_some())
-                    && single(r).is_none()
-                    && r.ifindex.is_some()
-            });
-            if let Some(route) = met {
-                let link = self
-                    .host
-                    .links
-                    .iter()
-                    .find(|l| Some(l.ifindex) == route.ifindex);
-                let link = link.map_or_else(String::new, |l| format!(" through {}", l.name));
-                let (pool, route) = (pool.prefix, route.destination);
-                faults.push(
-                    Error::new(
-                        Kind::Config,
-                        format!("pool {pool} overlaps the route {route}{link} of this host"),
-                    )
-                    .with_hint(format!(
-                        "change the pool in {PATH}: its addresses must be the containers' alone"
-                    )),
-                );
-            }
-        }
-        faults
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    fn has(self, net: &IpNet) -> bool {
-        matches!(
-            (self, net),
-            (Self::V4, IpNet::V4(_)) | (Self::V6, IpNet::V6(_))
-        )
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::V4 => " of IPv4",
-            Self::V6 => " of IPv6",
-        }
-    }
 }
 
 fn no_pool(family: Option<Family>, reach: Option<Reach>) -> Error {
@@ -326,19 +262,13 @@ fn contradiction(addr: IpAddr, pool: &Pool, wish: Reach) -> Error {
          reach={reach}"
     );
     Error::new(Kind::BadInput, message).with_hint(format!(
-        "leave the key out, or if the network routes {prefix} to this host, write \
-         reach = \"{wish}\" to that pool in {PATH}"
+        "leave the key out, or if the network routes {prefix} to this host, write to {PATH}: \
+         pool = [{{ prefix = \"{prefix}\", reach = \"{wish}\" }}]"
     ))
 }
 
 fn no_ipv6() -> Error {
     fault(Kind::Unsupported, "this host has IPv6 turned off").with_hint("ask for IPv4 only")
-}
-
-/// The address of a host route.
-fn single(route: &HostRoute) -> Option<IpAddr> {
-    let net = &route.destination;
-    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 
 /// An endpoint as people know it.

@@ -8,18 +8,10 @@
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::facts::Ledger;
-use crate::types::port::{PortRange, PortShare};
+use crate::types::port::{CHUNK, PortShare};
 
 #[cfg(test)]
 mod tests;
-
-/// Ports of the host that containers are masqueraded with, unless the config says otherwise: below
-/// the kernel's own (`ip_local_port_range`, 32768) and Kubernetes' node ports (30000), above what
-/// services are known to use.
-pub(crate) const PORTS: PortRange = PortRange::new(16384, 29999).unwrap();
-
-/// Shares begin and end at multiples of this; mirrors `NK_NAT_CHUNK` in bpf/abi.h.
-pub(crate) const CHUNK: u16 = 32;
 
 /// Ports of a share while more than a half, more than a quarter, or less of all is free.
 const SIZES: [u16; 3] = [512, 128, CHUNK];
@@ -29,7 +21,7 @@ const SIZES: [u16; 3] = [512, 128, CHUNK];
 /// # Errors
 /// [`Kind::Conflict`] when all are taken.
 pub(super) fn share(config: &Config, ledger: &Ledger) -> Result<PortShare> {
-    let all = chunks(config.nat_ports);
+    let all = config.nat_ports.chunks();
     let mut taken = vec![false; usize::from(u16::MAX / CHUNK) + 1];
     let shares = ledger.endpoints.iter().filter_map(|e| e.nat);
     for share in shares.filter(|s| s.count > 0) {
@@ -55,18 +47,6 @@ pub(super) fn share(config: &Config, ledger: &Ledger) -> Result<PortShare> {
                 crate::config::PATH
             ))
         })
-}
-
-/// The whole chunks of a range.
-fn chunks(ports: PortRange) -> std::ops::Range<u16> {
-    let first = ports.first().div_ceil(CHUNK);
-    let end = (u32::from(ports.last()) + 1) / u32::from(CHUNK);
-    first..u16::try_from(end).unwrap_or(u16::MAX).max(first)
-}
-
-/// Whether a range holds a share at all.
-pub(crate) fn is_wide_enough(ports: PortRange) -> bool {
-    !chunks(ports).is_empty()
 }
 
 /// The first so many chunks in a row that are free.

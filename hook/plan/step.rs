@@ -167,7 +167,7 @@ pub enum Undo {
     ReleaseGeneration,
     /// Detach from_wire where no endpoint is left.
     ReleaseUplinks,
-    /// Give the reserved ports back where no endpoint is left.
+    /// Give the reserved ports back where no other endpoint has a share of them.
     ReleasePorts,
     /// Delete the primary, if it is a netkit of ours; the peer, addresses and routes go with it.
     DeletePair {

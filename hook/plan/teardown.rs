@@ -106,7 +106,7 @@ impl Teardown {
 /// How to take a whole endpoint down, newest first. Every undo is safe if its step never ran.
 #[must_use]
 pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
-    vec![
+    let mut undos = vec![
         Undo::RetractAddresses {
             id: record.id,
             addresses: record.addresses.iter().map(IpNet::addr).collect(),
@@ -118,8 +118,10 @@ pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
         Undo::DeletePair {
             primary: record.primary.clone(),
         },
-        Undo::ReleasePorts,
-        Undo::ReleaseUplinks,
-        Undo::ReleaseGeneration,
-    ]
+    ];
+    if record.nat.is_some() {
+        undos.push(Undo::ReleasePorts);
+    }
+    undos.extend([Undo::ReleaseUplinks, Undo::ReleaseGeneration]);
+    undos
 }

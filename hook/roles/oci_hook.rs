@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv6Net};
 use nix::sys::signal::SigSet;
 
 use super::environment::Environment;
@@ -13,17 +14,17 @@ use super::io::Io;
 use super::oci_state::{self, Stage};
 use super::{failures, reap};
 use crate::apply;
-use crate::config::Config;
+use crate::config::{Config, PATH};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
 use crate::kernel::{caps, probe};
 use crate::plan::{self, Decision, Join};
-use crate::request::Request;
-use crate::state::Paths;
+use crate::request::{PREFIX, Request};
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
+use crate::state::{Paths, lasting};
 use crate::types::id::ContainerId;
 use crate::types::record::EndpointRecord;
 
@@ -76,15 +77,18 @@ struct Seen {
 }
 
 impl Seen {
-    fn plan(&self, request: &Request, config: &Config, ledger: &Ledger) -> Result<Decision> {
-        plan::plan(request, config, &self.host, &self.namespace, ledger)
+    fn plan(&self, request: &Request, config: &Config) -> Result<Decision> {
+        plan::plan(request, config, &self.host, &self.namespace, &self.known)
     }
 }
 
 fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
-    let host = probe::host_facts(paths)?;
+    let mut host = probe::host_facts(paths)?;
     // First of all, since a rootless hook may not even enter the namespace.
     plan::check_host(&host)?;
+    if host.ula.is_none() {
+        host.ula = Some(lasting::draw_ula()?);
+    }
     let (netns, namespace) = probe::namespace_facts(process, &request.bundle)?;
     let all = View::new(paths).ledger(&host.boot_id)?;
     let count = all.endpoints.len();
@@ -106,12 +110,12 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let mut seen = look(request, paths, &process)?;
     // What cannot work is refused here, before anything is touched, even other people's leftovers:
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
-    let first = match seen.plan(request, &config, &seen.known) {
+    let first = match seen.plan(request, &config) {
         Err(_) if seen.has_dead => {
             let store = Store::open(paths)?;
             reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
             seen = look(request, paths, &process)?;
-            seen.plan(request, &config, &seen.known)
+            seen.plan(request, &config)
         }
         other => other,
     }?;
@@ -122,9 +126,8 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     // Before the reservation, which without it would look like a dead hook's.
     let cookie = seen.namespace.cookie;
     let endpoint = store.lock_endpoint(cookie, deadline)?;
-    let replan = |ledger: &Ledger| seen.plan(request, &config, ledger);
-    let boot_id = &seen.host.boot_id;
-    let decided = decide(&store, boot_id, &seen.known, first, &replan, deadline);
+    let replan = |seen: &Seen| seen.plan(request, &config);
+    let decided = decide(&store, &mut seen, first, &replan, deadline);
     let (decision, lock) = match decided {
         Ok(decided) => decided,
         Err(e) => {
@@ -159,20 +162,38 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
 /// or went since the first plan.
 fn decide(
     store: &Store,
-    boot_id: &str,
-    known: &Ledger,
+    seen: &mut Seen,
     first: Decision,
-    replan: &dyn Fn(&Ledger) -> Result<Decision>,
+    replan: &dyn Fn(&Seen) -> Result<Decision>,
     deadline: &Deadline,
 ) -> Result<(Decision, LedgerLock)> {
     let lock = store.lock_ledger(deadline)?;
-    let ledger = store.view().ledger(boot_id)?;
-    let decision = if ledger == *known {
+    let ledger = store.view().ledger(&seen.host.boot_id)?;
+    let ula = store.view().ula().or(seen.host.ula);
+    let decision = if ledger == seen.known && ula == seen.host.ula {
         first
     } else {
-        replan(&ledger)?
+        seen.known = ledger;
+        seen.host.ula = ula;
+        replan(seen)?
     };
+    if let (Decision::Create(plan), Some(ula)) = (&decision, ula) {
+        keep_ula(store, &lock, &plan.record, ula)?;
+    }
     Ok((decision, lock))
+}
+
+/// A prefix that was only drawn becomes this host's with the first address of it.
+fn keep_ula(store: &Store, lock: &LedgerLock, record: &EndpointRecord, ula: Ipv6Net) -> Result<()> {
+    if !record.addresses.iter().any(|a| IpNet::V6(ula).contains(a)) {
+        return Ok(());
+    }
+    store.keep_ula(lock, ula).map_err(|e| {
+        e.with_context("keep the prefix of the built-in IPv6 pool")
+            .with_hint(format!(
+                "write a pool to {PATH}, or ask for {PREFIX}address=auto4"
+            ))
+    })
 }
 
 fn report(record: &EndpointRecord) {

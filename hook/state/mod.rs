@@ -1,9 +1,10 @@
-//! What is remembered between two runs: records, journals, the last failures, locks.
+//! What is remembered between two runs: records, journals, the last failures, locks, leases.
 //!
-//! Everything lies under one directory of mode 0700 in /run, so it ends with the boot as the
-//! kernel objects do. Only files here: kernel objects are `kernel/`'s, decisions `plan/`'s.
+//! What speaks of kernel objects lies under one directory of mode 0700 in /run, so it ends with the
+//! boot as they do; what outlives it is `lasting.rs`'s, in /var/lib. Only files here: kernel objects are `kernel/`'s, decisions `plan/`'s.
 
 pub mod fresh;
+pub mod lasting;
 pub mod lock;
 pub mod reserved;
 pub mod store;
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 pub struct Paths {
     /// Records, journals, locks.
     pub state_dir: PathBuf,
+    /// What outlives the boot.
+    pub lasting_dir: PathBuf,
     /// Our directory on the bpf file system: programs, maps, links.
     pub bpffs_dir: PathBuf,
 }
@@ -24,6 +27,7 @@ impl Default for Paths {
     fn default() -> Self {
         Self {
             state_dir: "/run/oci-netkit".into(),
+            lasting_dir: "/var/lib/oci-netkit".into(),
             bpffs_dir: "/sys/fs/bpf/oci-netkit".into(),
         }
     }

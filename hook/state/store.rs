@@ -5,8 +5,8 @@
 //! lock covers the choice of ids and addresses only, never a kernel call.
 //! A file that cannot be read is left where it is and reported; it never stops a start.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,7 @@ pub struct Contents {
 #[derive(Clone, Debug)]
 pub struct View {
     dir: PathBuf,
+    lasting_dir: PathBuf,
 }
 
 /// Writes the state.
@@ -92,6 +93,7 @@ impl View {
     pub fn new(paths: &Paths) -> Self {
         Self {
             dir: paths.state_dir.clone(),
+            lasting_dir: paths.lasting_dir.clone(),
         }
     }
 
@@ -169,6 +171,11 @@ impl View {
 
     pub(super) fn endpoints_dir(&self) -> PathBuf {
         self.dir.join(ENDPOINTS)
+    }
+
+    /// A file of what outlives the boot; the directory may be missing.
+    pub(super) fn lasting_file(&self, name: &str) -> PathBuf {
+        self.lasting_dir.join(name)
     }
 
     /// Whether there is a file, readable or not.
@@ -333,7 +340,7 @@ impl Store {
 }
 
 /// Creates a directory of mode 0700, or checks that what is there is ours alone.
-fn private_dir(path: &Path) -> Result<()> {
+pub(super) fn private_dir(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -390,9 +397,18 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// Writes beside the file, then renames over it. The name has the pid, so two writers never share
 /// it; a leftover of a killed one does not end in .json, so it is ignored until it is swept.
 pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let what = || format!("write {}", path.display());
-    let text = serde_json::to_vec(value)
-        .map_err(|e| Error::new(Kind::Internal, e.to_string()).with_context(what()))?;
+    let text = serde_json::to_vec(value).map_err(|e| {
+        Error::new(Kind::Internal, e.to_string()).with_context(format!("write {}", path.display()))
+    })?;
+    replace(path, &text, |_| Ok(()))
+}
+
+/// As [`write_json`] with any bytes; `finish` runs before the file appears.
+pub(super) fn replace(
+    path: &Path,
+    bytes: &[u8],
+    finish: impl Fn(&File) -> io::Result<()>,
+) -> Result<()> {
     let temporary = path.with_extension(format!("{TEMPORARY}{}", std::process::id()));
     let written = OpenOptions::new()
         .write(true)
@@ -401,12 +417,12 @@ pub(super) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
         .mode(0o600)
         .custom_flags(nix::libc::O_NOFOLLOW)
         .open(&temporary)
-        .and_then(|mut file| file.write_all(&text))
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| finish(&file)))
         .and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written.context(what())
+    written.context(format!("write {}", path.display()))
 }
 
 /// Removes a file; gone already is fine.

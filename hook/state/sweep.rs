@@ -88,6 +88,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("oci-netkit-sweep-{}", std::process::id()));
         let paths = Paths {
             state_dir: dir.clone(),
+            lasting_dir: dir.join("lasting"),
             bpffs_dir: dir.join("bpf"),
         };
         let store = Store::open(&paths).unwrap();

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
+/// Shares begin and end at multiples of this; mirrors `NK_NAT_CHUNK` in bpf/abi.h.
+pub const CHUNK: u16 = 32;
+
 /// A run of ports that belong to one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortShare {
@@ -38,6 +41,14 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// Ports of the host that containers are masqueraded with, unless the config says otherwise: below
+    /// the kernel's own (`ip_local_port_range`, 32768) and Kubernetes' node ports (30000), above what
+    /// services are known to use.
+    pub const MASQUERADE: Self = Self {
+        first: 16384,
+        last: 29999,
+    };
+
     /// `None` if the first is above the last.
     #[must_use]
     pub const fn new(first: u16, last: u16) -> Option<Self> {
@@ -58,6 +69,14 @@ impl PortRange {
     #[must_use]
     pub const fn last(self) -> u16 {
         self.last
+    }
+
+    /// The whole chunks in it, by number; empty if it is too narrow for one.
+    #[must_use]
+    pub fn chunks(self) -> std::ops::Range<u16> {
+        let first = self.first.div_ceil(CHUNK);
+        let end = (u32::from(self.last) + 1) / u32::from(CHUNK);
+        first..u16::try_from(end).unwrap_or(u16::MAX).max(first)
     }
 }
 
@@ -196,6 +215,23 @@ mod tests {
             assert_eq!(during.without(&added), before);
         }
         assert!(set("5").without(&set("1-9")).is_empty());
+    }
+
+    #[test]
+    fn a_range_has_the_chunks_that_fit_whole() {
+        for (text, chunks) in [
+            ("16384-16415", 512..513),
+            ("16384-16414", 512..512),
+            ("16385-16446", 513..513),
+            ("65504-65535", 2047..2048),
+            ("0-65535", 0..2048),
+        ] {
+            assert_eq!(
+                text.parse::<PortRange>().unwrap().chunks(),
+                chunks,
+                "{text}"
+            );
+        }
     }
 
     #[test]

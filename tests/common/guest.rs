@@ -72,6 +72,7 @@ impl Host {
         };
         let paths = Paths {
             state_dir: "/mnt/state".into(),
+            lasting_dir: "/mnt/lasting".into(),
             bpffs_dir: "/mnt/bpf/oci-netkit".into(),
         };
         Self {

@@ -20,6 +20,7 @@ fn host() -> HostFacts {
         bpffs: Ability::Yes,
         privileges: Ability::Yes,
         ipv6: true,
+        ula: None,
         links: Vec::new(),
         addresses: vec![HostAddress {
             ifindex: UPLINK,

@@ -38,6 +38,7 @@ fn host(default: &[u32]) -> HostFacts {
         bpffs: Ability::Yes,
         privileges: Ability::Yes,
         ipv6: true,
+        ula: None,
         links: vec![link(2, "eth0"), link(3, "eth1")],
         addresses: Vec::new(),
         routes: default.iter().map(route).collect(),

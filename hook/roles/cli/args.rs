@@ -19,6 +19,9 @@ pub struct Cli {
     /// State directory instead of /run/oci-netkit.
     #[arg(long, global = true, value_name = "DIR", hide = true)]
     pub state_dir: Option<PathBuf>,
+    /// Directory of what outlives the boot instead of /var/lib/oci-netkit.
+    #[arg(long, global = true, value_name = "DIR", hide = true)]
+    pub lasting_dir: Option<PathBuf>,
     /// Pin directory instead of /sys/fs/bpf/oci-netkit.
     #[arg(long, global = true, value_name = "DIR", hide = true)]
     pub bpffs_dir: Option<PathBuf>,

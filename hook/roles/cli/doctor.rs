@@ -138,10 +138,6 @@ fn of_config(environment: &Environment) -> Finding {
             "config",
             format!("{place} does not exist: built-in defaults"),
         ),
-        Ok(config) if config.pools.is_empty() => Finding::good(
-            "config",
-            format!("{place}: no pool, so address=auto is refused; see [[pool]]"),
-        ),
         Ok(_) => Finding::good("config", place.to_string()),
         Err(e) => Finding::bad("config", e.to_string(), format!("mend {place}")),
     }

@@ -34,6 +34,9 @@ pub fn environment(cli: &Cli) -> Environment {
     if let Some(dir) = &cli.state_dir {
         environment.paths.state_dir.clone_from(dir);
     }
+    if let Some(dir) = &cli.lasting_dir {
+        environment.paths.lasting_dir.clone_from(dir);
+    }
     if let Some(dir) = &cli.bpffs_dir {
         environment.paths.bpffs_dir.clone_from(dir);
     }

@@ -1,5 +1,6 @@
 //! `plan`: what the hook would do for a container state on standard input; touches nothing.
 
+use ipnet::{IpNet, Ipv6Net};
 use serde::Serialize;
 
 use super::args::Output;
@@ -11,7 +12,9 @@ use crate::roles::environment::Environment;
 use crate::roles::io::Io;
 use crate::roles::oci_state::{self, Stage};
 use crate::roles::render;
+use crate::state::lasting;
 use crate::state::store::View;
+use crate::types::record::EndpointRecord;
 
 #[derive(Serialize)]
 struct Answer {
@@ -25,7 +28,11 @@ struct Answer {
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<()> {
     let request = oci_state::parse(&io.read_input()?, Stage::Create)?;
     let config = environment.load_config()?;
-    let host = probe::host_facts(&environment.paths)?;
+    let mut host = probe::host_facts(&environment.paths)?;
+    let is_drawn = host.ula.is_none();
+    if is_drawn {
+        host.ula = Some(lasting::draw_ula()?);
+    }
     let (_netns, namespace) =
         probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
     let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
@@ -39,7 +46,11 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
                 .map(ToString::to_string)
                 .collect(),
             steps: plan.steps.iter().map(plan::step::Step::describe).collect(),
-            warnings: plan.warnings,
+            warnings: plan
+                .warnings
+                .into_iter()
+                .chain(is_drawn.then(|| example(&plan.record, host.ula)).flatten())
+                .collect(),
         },
         Decision::Join(join) => Answer {
             decision: "join",
@@ -65,4 +76,11 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
         text += &format!("warning: {warning}\n");
     }
     io.print(&text)
+}
+
+/// Only a start keeps the prefix that it draws.
+fn example(record: &EndpointRecord, ula: Option<Ipv6Net>) -> Option<String> {
+    let ula = ula.map(IpNet::V6)?;
+    let is_used = record.addresses.iter().any(|a| ula.contains(a));
+    is_used.then(|| format!("{ula} is an example: the first start draws this host's prefix"))
 }

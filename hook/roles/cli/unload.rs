@@ -48,7 +48,7 @@ pub(super) fn run(
     if output.json {
         return io.print(&render::json(&answer)?);
     }
-    io.print("nothing of oci-netkit is left on this host\n")?;
+    io.print("nothing of oci-netkit is left in the kernel and in /run\n")?;
     for name in &answer.cut_off {
         io.print(&format!("{name} has no network any more\n"))?;
     }

@@ -14,6 +14,7 @@ impl Place {
         let _ = fs::remove_dir_all(&dir);
         Self(Paths {
             state_dir: dir.clone(),
+            lasting_dir: dir.join("lasting"),
             bpffs_dir: dir,
         })
     }

@@ -68,6 +68,6 @@ mod tests {
         ] {
             assert_eq!(chunks(PortShare { first, count }), expected);
         }
-        assert_eq!(u32::from(crate::plan::nat::CHUNK), CHUNK);
+        assert_eq!(u32::from(crate::types::port::CHUNK), CHUNK);
     }
 }
