@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv6Net};
 
 use crate::types::id::NetnsCookie;
+use crate::types::lease::Leases;
 use crate::types::record::EndpointRecord;
 
 /// A network device of the host's namespace (or, in [`NamespaceFacts`], of the container's).
@@ -136,4 +137,6 @@ pub struct NamespaceFacts {
 pub struct Ledger {
     /// In no order.
     pub endpoints: Vec<EndpointRecord>,
+    /// Who had which address, also before this boot; read only by who gives addresses out.
+    pub leases: Leases,
 }

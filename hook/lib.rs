@@ -14,7 +14,8 @@
 //! - [`apply`]: runs the steps in order, with the undo of each in a journal before the step runs;
 //!   takes them back newest first when one fails.
 //! - [`kernel`]: one file per kind of kernel object: rtnetlink, namespaces, sysctls, bpffs, BPF
-//!   programs and maps. [`state`] is its twin for files under /run.
+//!   programs and maps. [`state`] is its twin for files under /run, and for the few that
+//!   outlive the boot.
 //!
 //! `bpf/` holds the programs; `bpf/abi.h` is everything both sides agree on.
 //!

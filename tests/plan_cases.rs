@@ -21,6 +21,7 @@ use oci_netkit::plan::teardown::undo_all;
 use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
+use oci_netkit::types::lease::{Lease, Leases};
 use oci_netkit::types::record::EndpointRecord;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -33,6 +34,8 @@ struct Delta {
     request: RequestDelta,
     /// Each over the record in `record()`.
     endpoints: Vec<Value>,
+    /// Names that had addresses, oldest first.
+    leases: Vec<Lease>,
 }
 
 #[derive(Default, Deserialize)]
@@ -289,6 +292,7 @@ fn decide(case: &Path) -> Result<Decision> {
     };
     let ledger = Ledger {
         endpoints: delta.endpoints.iter().map(record).collect(),
+        leases: Leases::new(delta.leases),
     };
     plan(&request, &config, &host, &namespace, &ledger)
 }
@@ -442,6 +446,74 @@ fn nothing_comes_up_unguarded() {
             Some(Step::PublishAddresses { .. })
         ));
     }
+}
+
+/// 4096 endpoints are the most, with devices, routes and remembered leases of as many others.
+#[test]
+fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
+    let mut host = host();
+    let mut endpoints = Vec::new();
+    let mut events = Vec::new();
+    for id in 0..4096u32 {
+        let v4 = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a57_8002 + n));
+        endpoints.push(record(&json!({
+            "cookie": 100 + id, "id": id, "name": format!("e{id}"), "primary": format!("onk{id}"),
+            "addresses": [format!("{}/32", v4(id))],
+        })));
+        events.push(Lease {
+            name: format!("gone{id}"),
+            addresses: vec![v4(4096 + id)],
+        });
+        let name = format!("onk{id}");
+        host.links.push(link(
+            100 + id,
+            LinkDelta {
+                name: name.clone(),
+                kind: Some("netkit".into()),
+                ..LinkDelta::default()
+            },
+        ));
+        add_route(&mut host, v4(id).into(), &name, None);
+    }
+    let mut ledger = Ledger {
+        endpoints,
+        leases: Leases::new(events),
+    };
+    let request = Request {
+        container_id: ContainerId::new("late").unwrap(),
+        pid: 7,
+        bundle: PathBuf::from("/bundle"),
+        keys: BTreeMap::from([("address".to_owned(), "auto4".to_owned())]),
+    };
+    let namespace = NamespaceFacts {
+        cookie: NetnsCookie(1),
+        is_host: false,
+        links: Vec::new(),
+        has_user_namespace: false,
+        bypass_capabilities: Vec::new(),
+        network_comes_later: false,
+        start_time: 5,
+    };
+    let decide = |ledger: &Ledger, host: &HostFacts| {
+        plan(&request, &Config::default(), host, &namespace, ledger)
+    };
+    let full = show(&decide(&ledger, &host));
+    assert!(
+        full.contains("all 4096 endpoints of this host are in use"),
+        "{full}"
+    );
+    ledger.endpoints.pop();
+    host.links.pop();
+    host.routes.pop();
+    let start = std::time::Instant::now();
+    let last = show(&decide(&ledger, &host));
+    println!("planned beside 4095 in {:?}", start.elapsed());
+    // The one that is free was somebody's in no event.
+    assert!(last.starts_with("create endpoint 4095 \"late\""), "{last}");
+    assert!(
+        last.contains("- deliver to 10.87.144.1 (masquerade)"),
+        "{last}"
+    );
 }
 
 #[test]

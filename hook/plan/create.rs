@@ -1,5 +1,6 @@
 //! A new endpoint: the wishes into a record and steps. Pure.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -70,6 +71,7 @@ pub(super) fn create(
         ledger,
         uplinks: &known,
         pools: &pools_in_effect,
+        name: &name,
     };
     pools::check(config, host)
         .iter()
@@ -279,10 +281,12 @@ fn profile<'c>(wishes: &Wishes, config: &'c Config) -> Result<Option<&'c Profile
 pub(super) fn places(config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -> Places {
     let resolvers = config.resolvers.as_ref().unwrap_or(&host.resolvers);
     // Networks behind interfaces of the host that are neither uplinks nor containers of ours.
-    let behind = |ifindex: u32| {
-        let link = host.links.iter().find(|l| l.ifindex == ifindex);
-        !uplinks.has(ifindex) && !link.is_some_and(|l| is_ours(l) || l.loopback)
-    };
+    let links = host.links.iter();
+    let ours: HashSet<u32> = links
+        .filter(|l| is_ours(l) || l.loopback)
+        .map(|l| l.ifindex)
+        .collect();
+    let behind = |ifindex: u32| !ours.contains(&ifindex) && !uplinks.has(ifindex);
     let networks = host
         .routes
         .iter()

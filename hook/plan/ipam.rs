@@ -1,10 +1,12 @@
-//! Addresses: leases from the pools, and whether an address that is asked for may be had. Pure.
+//! Addresses: which wishes lead to a lease, and whether an address that is asked for may be had.
+//! Pure. Which address is leased is `lease.rs`'s.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::lease::Giver;
 use super::link::Uplinks;
 use super::pools::{self, Family, single, snippet};
 use crate::annotations::{AddressWish, Wishes};
@@ -15,9 +17,6 @@ use crate::types::addr::not_unicast;
 use crate::types::reach::Reach;
 use crate::types::record::EndpointRecord;
 
-#[cfg(test)]
-mod tests;
-
 /// What decides about addresses.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
@@ -27,6 +26,8 @@ pub(super) struct Field<'a> {
     pub(super) uplinks: &'a Uplinks<'a>,
     /// Those in effect.
     pub(super) pools: &'a [Pool],
+    /// Of the new endpoint.
+    pub(super) name: &'a str,
 }
 
 fn fault(kind: Kind, message: impl AsRef<str>) -> Error {
@@ -48,19 +49,7 @@ impl<'c> Field<'c> {
         wishes: &Wishes,
     ) -> std::result::Result<Vec<(IpNet, Reach)>, ErrorList> {
         let mut faults = ErrorList::new();
-        let mut taken: HashSet<IpAddr> = self.host.addresses.iter().map(|a| a.net.addr()).collect();
-        taken.extend(
-            self.ledger
-                .endpoints
-                .iter()
-                .flat_map(|e| &e.addresses)
-                .map(IpNet::addr),
-        );
-        taken.extend(self.host.routes.iter().filter_map(single));
-        taken.extend(wishes.address.iter().filter_map(|w| match w {
-            AddressWish::Static { addr, .. } => Some(*addr),
-            _ => None,
-        }));
+        let mut giver = Giver::new(self.name, &self.ledger.leases, self.taken(wishes));
         let mut addresses = Vec::new();
         for wish in &wishes.address {
             let families: &[Family] = match wish {
@@ -73,7 +62,7 @@ impl<'c> Field<'c> {
                 AddressWish::Auto4 => &[Family::V4],
                 AddressWish::Auto6 => &[Family::V6],
             };
-            match self.lease(families, wishes.reach, &mut taken) {
+            match self.lease(families, wishes.reach, &mut giver) {
                 Ok(leases) => addresses.extend(leases),
                 Err(e) => faults.push(e),
             }
@@ -85,12 +74,26 @@ impl<'c> Field<'c> {
         }
     }
 
+    /// Addresses that cannot be leased: somebody's, the host's, and those that are asked for.
+    fn taken(self, wishes: &Wishes) -> HashSet<IpAddr> {
+        let endpoints = self.ledger.endpoints.iter();
+        let of_endpoints = endpoints.flat_map(|e| &e.addresses).map(IpNet::addr);
+        let mut taken: HashSet<IpAddr> = of_endpoints.collect();
+        taken.extend(self.host.addresses.iter().map(|a| a.net.addr()));
+        taken.extend(self.host.routes.iter().filter_map(single));
+        taken.extend(wishes.address.iter().filter_map(|w| match w {
+            AddressWish::Static { addr, .. } => Some(*addr),
+            _ => None,
+        }));
+        taken
+    }
+
     /// One lease of each family that has a pool to lease from; of the only one, if it is one.
     fn lease(
         self,
         families: &[Family],
         reach: Option<Reach>,
-        taken: &mut HashSet<IpAddr>,
+        giver: &mut Giver<'_>,
     ) -> Result<Vec<(IpNet, Reach)>> {
         let must_have_all = families.len() == 1;
         let mut leases = Vec::new();
@@ -111,10 +114,7 @@ impl<'c> Field<'c> {
             for pool in &pools {
                 pools::check_built_in(pool, self.config, self.host)?;
             }
-            let free = pools
-                .iter()
-                .find_map(|p| Some((first_free(&p.prefix, taken)?, p.reach)));
-            let Some((addr, of_pool)) = free else {
+            let Some((addr, pool)) = giver.give(&pools) else {
                 let list: Vec<String> = pools.iter().map(|p| p.prefix.to_string()).collect();
                 return Err(fault(
                     Kind::Conflict,
@@ -122,8 +122,7 @@ impl<'c> Field<'c> {
                 )
                 .with_hint("`oci-netkit gc` removes what ended containers left behind"));
             };
-            taken.insert(addr);
-            leases.push((IpNet::from(addr), reach.unwrap_or(of_pool)));
+            leases.push((IpNet::from(addr), reach.unwrap_or(pool.reach)));
         }
         if leases.is_empty() {
             Err(no_pool(None, reach))
@@ -283,33 +282,4 @@ pub(super) fn words(record: &EndpointRecord) -> String {
         record.name,
         members.join(", ")
     )
-}
-
-/// The lowest address of a prefix that may be given out and is not taken.
-///
-/// IPv4 leaves out network, broadcast and the first address, which people expect to be a router's;
-/// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1).
-fn first_free(prefix: &IpNet, taken: &HashSet<IpAddr>) -> Option<IpAddr> {
-    let is_wide = prefix.max_prefix_len() - prefix.prefix_len() >= 2;
-    let (skip_low, skip_high) = match prefix {
-        IpNet::V4(_) if is_wide => (2, 1),
-        IpNet::V6(_) if is_wide => (1, 0),
-        _ => (0, 0),
-    };
-    let low = number(prefix.network()) + skip_low;
-    let high = number(prefix.broadcast()) - skip_high;
-    (low..=high)
-        .map(|n| match prefix {
-            // The numbers are those of addresses in the prefix.
-            IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX))),
-            IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(n)),
-        })
-        .find(|a| !taken.contains(a))
-}
-
-fn number(addr: IpAddr) -> u128 {
-    match addr {
-        IpAddr::V4(v4) => v4.to_bits().into(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
 }

@@ -1,5 +1,7 @@
 //! Devices: which are uplinks, what the pair is called and how large its packets are. Pure.
 
+use std::collections::HashSet;
+
 use crate::config::Config;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, Link};
@@ -138,11 +140,15 @@ fn named<'h>(name: &IfName, host: &'h HostFacts) -> Result<&'h Link> {
 }
 
 fn leads_out(link: &Link, host: &HostFacts) -> bool {
+    // First of all, since a full host has thousands of ours, and a route for each.
+    if link.loopback || is_ours(link) {
+        return false;
+    }
     let default = host
         .routes
         .iter()
         .any(|r| r.destination.prefix_len() == 0 && r.ifindex == Some(link.ifindex));
-    !link.loopback && !is_ours(link) && (link.physical || default)
+    link.physical || default
 }
 
 /// The lowest id that neither an endpoint nor a left-behind device has, and the name it gives.
@@ -150,12 +156,11 @@ fn leads_out(link: &Link, host: &HostFacts) -> bool {
 /// # Errors
 /// [`Kind::Conflict`] when all are taken.
 pub(super) fn primary(host: &HostFacts, ledger: &Ledger) -> Result<(EndpointId, IfName)> {
+    let ids: HashSet<u32> = ledger.endpoints.iter().map(|e| e.id.0).collect();
+    let names: HashSet<&str> = host.links.iter().map(|l| l.name.as_str()).collect();
     (0..MAX_ENDPOINTS)
         .map(|id| (EndpointId(id), format!("{PRIMARY}{id}")))
-        .find(|(id, name)| {
-            ledger.endpoints.iter().all(|e| e.id != *id)
-                && host.links.iter().all(|l| l.name != *name)
-        })
+        .find(|(id, name)| !ids.contains(&id.0) && !names.contains(name.as_str()))
         .map_or_else(
             || {
                 let message = format!("all {MAX_ENDPOINTS} endpoints of this host are in use");

@@ -72,8 +72,8 @@ struct Seen {
     namespace: NamespaceFacts,
     /// The endpoints that live.
     known: Ledger,
-    /// There are others.
-    has_dead: bool,
+    /// Names of the others.
+    dead: Vec<String>,
 }
 
 impl Seen {
@@ -90,16 +90,14 @@ fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
         host.ula = Some(lasting::draw_ula()?);
     }
     let (netns, namespace) = probe::namespace_facts(process, &request.bundle)?;
-    let all = View::new(paths).ledger(&host.boot_id)?;
-    let count = all.endpoints.len();
-    let known = reap::living(all);
-    let has_dead = known.endpoints.len() < count;
+    let mut known = View::new(paths).ledger_and_leases(&host.boot_id)?;
+    let dead = reap::without_dead(&mut known, &mut host);
     Ok(Seen {
         host,
         netns,
         namespace,
         known,
-        has_dead,
+        dead,
     })
 }
 
@@ -111,7 +109,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     // What cannot work is refused here, before anything is touched, even other people's leftovers:
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
     let first = match seen.plan(request, &config) {
-        Err(_) if seen.has_dead => {
+        Err(_) if !seen.dead.is_empty() => {
             let store = Store::open(paths)?;
             reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
             seen = look(request, paths, &process)?;
@@ -122,7 +120,11 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;
-    reap::dead(environment, &store, &seen.host.boot_id, deadline);
+    if succeeds(&first, &seen.dead) {
+        reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
+    } else {
+        reap::dead(environment, &store, &seen.host.boot_id, deadline);
+    }
     // Before the reservation, which without it would look like a dead hook's.
     let cookie = seen.namespace.cookie;
     let endpoint = store.lock_endpoint(cookie, deadline)?;
@@ -156,6 +158,12 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     }
 }
 
+/// Whether a dead endpoint has the name, hence the addresses, that the new one is going to have:
+/// somebody else may be at it, and is worth waiting for.
+fn succeeds(decision: &Decision, dead: &[String]) -> bool {
+    matches!(decision, Decision::Create(plan) if dead.contains(&plan.record.name))
+}
+
 /// What to do by the ledger as it is now, and the lock that keeps it so.
 ///
 /// Long allowlists take a while to compile: not twice, and not under the lock, unless somebody came
@@ -168,7 +176,7 @@ fn decide(
     deadline: &Deadline,
 ) -> Result<(Decision, LedgerLock)> {
     let lock = store.lock_ledger(deadline)?;
-    let ledger = store.view().ledger(&seen.host.boot_id)?;
+    let ledger = store.view().ledger_and_leases(&seen.host.boot_id)?;
     let ula = store.view().ula().or(seen.host.ula);
     let decision = if ledger == seen.known && ula == seen.host.ula {
         first

@@ -1,12 +1,13 @@
 //! Takes away what ended containers and killed hooks left: called by poststop, by every create and
 //! by `gc`. `plan/teardown.rs` decides what that is.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::environment::Environment;
 use crate::apply;
 use crate::error::{Error, ErrorList, Kind, Result};
-use crate::facts::Ledger;
+use crate::facts::{HostFacts, Ledger};
 use crate::kernel::bpffs::{self, Pins};
 use crate::kernel::process;
 use crate::plan::teardown::{self, Teardown};
@@ -87,11 +88,24 @@ pub fn in_the_way(
     Ok(())
 }
 
-/// The ledger as it will be when the dead are reaped.
-#[must_use]
-pub fn living(mut ledger: Ledger) -> Ledger {
-    ledger.endpoints.retain(|e| !e.members.iter().all(is_dead));
-    ledger
+/// Makes of what is known what it will be when the dead are reaped, and gives their names: their
+/// endpoints and the routes to them are gone, and their addresses are the last that were given back.
+pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts) -> Vec<String> {
+    let endpoints = std::mem::take(&mut ledger.endpoints);
+    let (dead, alive): (Vec<_>, Vec<_>) = endpoints
+        .into_iter()
+        .partition(|e| e.members.iter().all(is_dead));
+    ledger.endpoints = alive;
+    ledger.leases.extend(dead.iter().map(EndpointRecord::lease));
+    let devices: HashSet<&str> = dead.iter().map(|e| e.primary.as_str()).collect();
+    let links = host.links.iter();
+    let gone: HashSet<u32> = links
+        .filter(|l| devices.contains(l.name.as_str()))
+        .map(|l| l.ifindex)
+        .collect();
+    host.routes
+        .retain(|r| r.ifindex.is_none_or(|i| !gone.contains(&i)));
+    dead.into_iter().map(|e| e.name).collect()
 }
 
 /// For `gc`: waits for its turn, then takes away all there is.

@@ -1,16 +1,29 @@
 //! What outlives the boot, in a directory of mode 0700 in /var/lib that is made by the first who has
-//! something to keep: the prefix of the built-in IPv6 pool. `unload` leaves it, so that containers
-//! have the same addresses afterwards; the purge of the package removes it.
+//! something to keep: the prefix of the built-in IPv6 pool, and who had which address. `unload` leaves
+//! it, so that containers have the same addresses afterwards; the purge of the package removes it.
+//!
+//! Leases are a file of lines, one when a name takes addresses and one when it gives them back. They
+//! are a preference only: whether an address is free is in the records. So nothing is synced, a line
+//! that is lost or damaged costs a name its address, and a file that cannot be written no container
+//! its start.
 
-use std::fs::File;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use ipnet::Ipv6Net;
 
 use super::store::{LedgerLock, Store, View, private_dir, read_json, replace};
 use crate::error::{Context, Error, Kind, Result};
+use crate::types::lease::{Lease, Leases};
 
 const ULA: &str = "ula.json";
+const LEASES: &str = "leases.jsonl";
+
+/// Bytes at which the file of leases is written anew without what is superseded; and how many of
+/// the newest it then has at most: some thousand containers'.
+const MOST_BYTES: u64 = 1 << 20;
+const KEPT_BYTES: usize = 3 << 18;
 
 /// A prefix for this host, as RFC 4193, 3.2 wants it: fd00::/8, 40 random bits, subnet 0.
 ///
@@ -37,6 +50,33 @@ impl View {
         });
         found.filter(|net| net.prefix_len() == 64 && net.addr().octets()[0] == 0xfd)
     }
+
+    /// Who had which address. What is damaged counts as never leased.
+    #[must_use]
+    pub fn leases(&self) -> Leases {
+        let path = self.lasting_file(LEASES);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                if e.kind() != ErrorKind::NotFound {
+                    log::warn!("read {}: {e}", path.display());
+                }
+                return Leases::default();
+            }
+        };
+        let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+        let mut damaged = 0;
+        let events = lines.filter_map(|line| {
+            let event = serde_json::from_slice::<Lease>(line).ok();
+            damaged += usize::from(event.is_none());
+            event
+        });
+        let leases = Leases::new(events.collect::<Vec<_>>());
+        if damaged > 0 {
+            log::warn!("{}: {damaged} damaged lines", path.display());
+        }
+        leases
+    }
 }
 
 impl Store {
@@ -58,6 +98,79 @@ impl Store {
             .and_then(|dir| dir.sync_all())
             .context(format!("write {}", dir.display()))
     }
+}
+
+impl Store {
+    /// Remembers that a name took addresses, or gave them back. Under the ledger lock.
+    pub(super) fn note(&self, lease: &Lease) {
+        let noted = private_dir(&self.view().lasting_file("")).and_then(|()| self.append(lease));
+        if let Err(e) = noted {
+            log::warn!("addresses of {} are not remembered: {e}", lease.name);
+        }
+    }
+
+    fn append(&self, lease: &Lease) -> Result<()> {
+        let path = self.view().lasting_file(LEASES);
+        let what = || format!("write {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&path)
+            .context(what())?;
+        let len = file.metadata().context(what())?.len();
+        let line = line(lease)?;
+        if len > MOST_BYTES {
+            return self.shorten(&line);
+        }
+        // What a full disk cut off is a line of its own, so that it spoils no other.
+        let text = if ends_whole(&file, len).context(what())? {
+            line
+        } else {
+            [b"\n", line.as_slice()].concat()
+        };
+        file.write_all(&text).context(what())
+    }
+
+    /// Writes the file anew: only who had each address last, the newest of them, and `last`.
+    fn shorten(&self, last: &[u8]) -> Result<()> {
+        let leases = self.view().leases();
+        let mut newest = vec![last.to_vec()];
+        let mut len = last.len();
+        for (addr, name) in leases.oldest_first().rev() {
+            let line = line(&Lease {
+                name: name.to_owned(),
+                addresses: vec![addr],
+            })?;
+            len += line.len();
+            if len > KEPT_BYTES {
+                break;
+            }
+            newest.push(line);
+        }
+        newest.reverse();
+        let path = self.view().lasting_file(LEASES);
+        replace(&path, &newest.concat(), |_| Ok(()))
+    }
+}
+
+fn line(lease: &Lease) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(lease)
+        .map_err(|e| Error::new(Kind::Internal, format!("write {LEASES}: {e}")))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Whether a file of this length ends with a line break.
+fn ends_whole(file: &File, len: u64) -> io::Result<bool> {
+    let Some(last) = len.checked_sub(1) else {
+        return Ok(true);
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte == *b"\n")
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::sweep::TEMPORARY;
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::Ledger;
 use crate::types::id::NetnsCookie;
+use crate::types::lease::Leases;
 use crate::types::record::{EndpointRecord, Phase};
 
 /// How many failures are remembered.
@@ -124,14 +125,28 @@ impl View {
         Ok(contents)
     }
 
-    /// The endpoints of this boot.
+    /// The endpoints of this boot, without the leases.
     ///
     /// # Errors
     /// As [`View::contents`].
     pub fn ledger(&self, boot_id: &str) -> Result<Ledger> {
         let mut endpoints = self.contents()?.records;
         endpoints.retain(|r| r.boot_id == boot_id);
-        Ok(Ledger { endpoints })
+        Ok(Ledger {
+            endpoints,
+            leases: Leases::default(),
+        })
+    }
+
+    /// As [`View::ledger`], with the leases: for who gives addresses out.
+    ///
+    /// # Errors
+    /// As [`View::contents`].
+    pub fn ledger_and_leases(&self, boot_id: &str) -> Result<Ledger> {
+        Ok(Ledger {
+            leases: self.leases(),
+            ..self.ledger(boot_id)?
+        })
     }
 
     /// The record of a namespace, of whatever boot.
@@ -273,6 +288,7 @@ impl Store {
             phase: Phase::Creating,
             ..record.clone()
         };
+        self.note(&record.lease());
         write_json(&self.view.record_path(record.cookie), &record)
     }
 
@@ -309,7 +325,11 @@ impl Store {
     pub fn remove(&self, _lock: &LedgerLock, cookie: NetnsCookie, boot_id: &str) -> Result<()> {
         let path = self.view.record_path(cookie);
         match self.view.find(cookie)? {
-            Some(r) if r.boot_id == boot_id => remove_file(&path),
+            Some(r) if r.boot_id == boot_id => {
+                remove_file(&path)?;
+                self.note(&r.lease());
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

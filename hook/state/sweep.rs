@@ -2,6 +2,7 @@
 //! endpoints that are gone, and what a power cut damaged where the directory outlives the boot.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::store::{LedgerLock, Store, cookie_of, list, remove_file};
@@ -15,7 +16,8 @@ impl Store {
     /// Removes them; never stops.
     pub fn sweep(&self) -> ErrorList {
         let mut errors = ErrorList::new();
-        for dir in [self.view().file(""), self.view().endpoints_dir()] {
+        let view = self.view();
+        for dir in [view.file(""), view.endpoints_dir(), view.lasting_file("")] {
             for path in errors.keep(temporaries(&dir)).unwrap_or_default() {
                 errors.keep(remove_file(&path));
             }
@@ -64,7 +66,13 @@ impl Store {
 fn temporaries(dir: &Path) -> Result<Vec<PathBuf>> {
     let what = || format!("list {}", dir.display());
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir).context(what())? {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        // Nobody had anything to keep yet.
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
+        Err(e) => return Err(e).context(what()),
+    };
+    for entry in entries {
         let path = entry.context(what())?.path();
         let extension = path.extension().and_then(|e| e.to_str());
         let pid = extension.and_then(|e| e.strip_prefix(TEMPORARY));
@@ -106,6 +114,7 @@ mod tests {
         let go = [
             dir.join("fresh.tmp-4194305"),
             dir.join("errors.json"),
+            dir.join("lasting/leases.tmp-4194305"),
             endpoints.join("0000000000000009.tmp-4194305"),
             endpoints.join("000000000000000b.lock"),
         ];

@@ -4,6 +4,7 @@ pub mod addr;
 pub mod direction;
 pub mod drop;
 pub mod id;
+pub mod lease;
 pub mod name;
 pub mod port;
 pub mod reach;

@@ -61,13 +61,20 @@ pub fn begin(mut command: Command, input: &str) -> Child {
 }
 
 pub fn create(id: &str, address: &str, sleeper: &host::Sleeper) -> Run {
+    create_with(id, &[("address", address)], sleeper)
+}
+
+/// With these annotations, keys without the prefix, beside rules.
+pub fn create_with(id: &str, keys: &[(&str, &str)], sleeper: &host::Sleeper) -> Run {
+    let rules = ("egress", "udp:any");
+    let annotations: serde_json::Map<String, serde_json::Value> = keys
+        .iter()
+        .chain([&rules])
+        .map(|(key, value)| (format!("io.oci-netkit.{key}"), json!(value)))
+        .collect();
     let state = json!({
         "ociVersion": "1.0.2", "id": id, "status": "created", "bundle": host::bundle(),
-        "pid": sleeper.pid(),
-        "annotations": {
-            "io.oci-netkit.address": address,
-            "io.oci-netkit.egress": "udp:any",
-        },
+        "pid": sleeper.pid(), "annotations": annotations,
     });
     Run {
         args: &["hook", "create"],

@@ -55,6 +55,7 @@ fn another_namespace_than_the_endpoints_is_not_their_host() {
             host,
             ..EndpointRecord::example()
         }],
+        ..Ledger::default()
     };
     let check = |host, boot_id| check_same_host(here, boot_id, &ledger(host));
     check(Some(here), "boot").unwrap();

@@ -35,7 +35,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     }
     let (_netns, namespace) =
         probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
-    let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
+    let ledger = View::new(&environment.paths).ledger_and_leases(&host.boot_id)?;
     let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
         Decision::Create(plan) => Answer {
             decision: "create",

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::state::Paths;
 use crate::state::lock::Deadline;
+use crate::types::id::NetnsCookie;
+use crate::types::record::EndpointRecord;
 
 /// Directories that go with the test.
 struct Place(Paths);
@@ -74,4 +76,97 @@ fn damaged_prefix_counts_as_none_and_is_written_anew() {
     let ula = draw_ula().unwrap();
     store.keep_ula(&lock, ula).unwrap();
     assert_eq!(store.view().ula(), Some(ula));
+}
+
+fn lease(name: &str, addresses: &[&str]) -> Lease {
+    Lease {
+        name: name.into(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+    }
+}
+
+/// "name address", oldest first.
+fn known(store: &Store) -> Vec<String> {
+    let leases = store.view().leases();
+    let shown = leases
+        .oldest_first()
+        .map(|(addr, name)| format!("{name} {addr}"));
+    shown.collect()
+}
+
+#[test]
+fn taking_and_giving_back_is_remembered_in_order_for_good() {
+    let place = Place::new("order");
+    let (store, lock) = place.store();
+    let record = |cookie, name: &str, addr: &str| EndpointRecord {
+        cookie: NetnsCookie(cookie),
+        name: name.into(),
+        addresses: vec![addr.parse().unwrap()],
+        ..EndpointRecord::example()
+    };
+    store
+        .reserve(&lock, &record(5, "web", "192.0.2.2/24"))
+        .unwrap();
+    store
+        .reserve(&lock, &record(6, "db", "2001:db8::2/128"))
+        .unwrap();
+    assert_eq!(known(&store), ["web 192.0.2.2", "db 2001:db8::2"]);
+    store.remove(&lock, NetnsCookie(5), "boot").unwrap();
+    store.remove(&lock, NetnsCookie(5), "boot").unwrap();
+    let now = ["db 2001:db8::2", "web 192.0.2.2"];
+    assert_eq!(known(&store), now);
+    store.remove(&lock, NetnsCookie(6), "boot").unwrap();
+    store.destroy(lock).unwrap();
+    let (store, _lock) = place.store();
+    assert_eq!(known(&store), ["web 192.0.2.2", "db 2001:db8::2"]);
+    let file = place.0.lasting_dir.join(LEASES);
+    assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn damage_costs_the_damaged_lines_only() {
+    let place = Place::new("lines");
+    let (store, _lock) = place.store();
+    store.note(&lease("web", &["192.0.2.2"]));
+    let file = place.0.lasting_dir.join(LEASES);
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.extend(b"\0\0\0\n{\"name\":\"x\",\"addresses\":[\"nonsense\"]}\n\xff\n{\"name\":\"cut");
+    fs::write(&file, bytes).unwrap();
+    store.note(&lease("db", &["192.0.2.3"]));
+    assert_eq!(known(&store), ["web 192.0.2.2", "db 192.0.2.3"]);
+    fs::write(&file, "").unwrap();
+    assert_eq!(known(&store), [""; 0]);
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    assert_eq!(
+        known(&store),
+        [""; 0],
+        "cannot be read, and is no reason to fail"
+    );
+    store.note(&lease("db", &["192.0.2.3"]));
+}
+
+#[test]
+fn the_file_stays_small_and_keeps_the_newest() {
+    let place = Place::new("size");
+    let (store, _lock) = place.store();
+    let file = place.0.lasting_dir.join(LEASES);
+    let len = || fs::metadata(&file).map_or(0, |m| m.len());
+    store.note(&lease("first", &["192.0.2.2"]));
+    for n in 0..12_000u32 {
+        let name = format!("{n:064}");
+        store.note(&Lease {
+            name,
+            addresses: vec![std::net::Ipv4Addr::from_bits(0x0a57_8000 + n).into()],
+        });
+        assert!(len() <= MOST_BYTES + 200, "{}", len());
+    }
+    let known = known(&store);
+    assert!(known.len() > 5000, "{}", known.len());
+    assert!(
+        known.last().unwrap().ends_with(" 10.87.174.223"),
+        "{:?}",
+        known.last()
+    );
+    assert!(!known.iter().any(|k| k.starts_with("first")));
 }
