@@ -85,8 +85,9 @@ pub(super) fn create(
             "a plan without a fault came to nothing",
         ));
     };
+    let mut warnings = warnings(config, &known, &design.policy);
+    warnings.extend(field.taken_from_others(&design.addresses));
     let record = record(request, host, namespace, name, &design);
-    let warnings = warnings(config, &known, &design.policy);
     let steps = steps(design, config, host, &known);
     Ok(Decision::Create(Box::new(Plan {
         record,

@@ -13,7 +13,7 @@ use crate::annotations::{AddressWish, Wishes};
 use crate::config::{Config, PATH, Pool};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger};
-use crate::types::addr::not_unicast;
+use crate::types::addr::{is_private, not_unicast};
 use crate::types::reach::Reach;
 use crate::types::record::EndpointRecord;
 
@@ -86,6 +86,25 @@ impl<'c> Field<'c> {
             _ => None,
         }));
         taken
+    }
+
+    /// Addresses outside the pools that are somebody's, and that nobody says are routed here.
+    pub(super) fn taken_from_others(
+        self,
+        addresses: &[(IpNet, Reach)],
+    ) -> impl Iterator<Item = String> {
+        let theirs = addresses.iter().filter(move |(net, reach)| {
+            *reach == Reach::Masquerade
+                && !is_private(net.addr())
+                && !self.pools.iter().any(|p| p.prefix.contains(&net.addr()))
+        });
+        theirs.map(|(net, _)| {
+            format!(
+                "{} is no private address: who has it elsewhere is not reached from this host \
+                 while the container runs",
+                net.addr()
+            )
+        })
     }
 
     /// One lease of each family that has a pool to lease from; of the only one, if it is one.

@@ -94,9 +94,13 @@ impl Store {
         let text = serde_json::to_vec(&ula)
             .map_err(|e| Error::new(Kind::Internal, format!("write {ULA}: {e}")))?;
         replace(&self.view().lasting_file(ULA), &text, File::sync_all)?;
-        File::open(&dir)
-            .and_then(|dir| dir.sync_all())
-            .context(format!("write {}", dir.display()))
+        // The directory may be new as well.
+        for dir in dir.ancestors().take(2) {
+            File::open(dir)
+                .and_then(|dir| dir.sync_all())
+                .context(format!("write {}", dir.display()))?;
+        }
+        Ok(())
     }
 }
 

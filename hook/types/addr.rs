@@ -35,6 +35,15 @@ pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
+/// True for an address that is nobody's in particular: RFC 1918, RFC 6598, RFC 4193.
+#[must_use]
+pub fn is_private(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => v4.is_private() || matches!(v4.octets(), [100, 64..=127, _, _]),
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
 /// Why an address is nothing that a container, or a name server, can have on a network: loopback,
 /// multicast and the like; `None` if it can.
 #[must_use]
