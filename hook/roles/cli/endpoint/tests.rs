@@ -54,18 +54,21 @@ fn an_ambiguous_or_unknown_id_is_an_error_that_helps() {
 fn an_endpoint_without_its_programs_or_rules_is_not_alive_and_broken_while_a_member_runs() {
     let whole = Summary::from(&view(0, "web", "a"));
     assert!(whole.alive && !whole.broken);
-    type Loss = fn(&mut EndpointView);
-    let losses: [(Loss, bool); 5] = [
-        (|v| v.policy.epoch = 0, true),
-        (|v| v.has_primary = false, true),
-        (|v| v.attached.truncate(1), true),
-        (|v| v.alive = vec![false], false),
-        (|v| v.record.phase = Phase::Creating, false),
+    let creating = |v: &mut EndpointView| {
+        v.record.phase = Phase::Creating;
+        v.policy.epoch = 0;
+    };
+    type Loss<'a> = (&'a dyn Fn(&mut EndpointView), bool);
+    let losses: [Loss<'_>; 5] = [
+        (&|v| v.policy.epoch = 0, true),
+        (&|v| v.has_primary = false, true),
+        (&|v| v.attached.truncate(1), true),
+        (&|v| v.alive = vec![false], false),
+        (&creating, false),
     ];
     for (spoil, broken) in losses {
         let mut spoilt = view(0, "web", "a");
         spoil(&mut spoilt);
-        spoilt.policy.epoch = 0;
         let summary = Summary::from(&spoilt);
         assert_eq!((summary.alive, summary.broken), (false, broken));
     }
