@@ -66,7 +66,7 @@ mod guest {
             assert_eq!(status.code(), Some(TEMPORARY), "{status:?}");
         }
         let error = cli::last_error();
-        let text = error["text"].as_str().expect("a text");
+        let text = error["error"].as_str().expect("a text");
         assert!(text.contains("ledger.lock is locked by"), "{error}");
         drop(holder);
         for sleeper in &sleepers {
