@@ -39,7 +39,7 @@ pub struct Entries {
 }
 
 impl FileJournal {
-    /// Begins a journal.
+    /// Begins a journal; there is none of this endpoint afterwards if its first line does not fit.
     ///
     /// # Errors
     /// [`Kind::Conflict`] when there is one: a hook died here, [`super::recover`] has to run.
@@ -59,7 +59,10 @@ impl FileJournal {
             path: path.to_owned(),
             file,
         };
-        journal.append(record)?;
+        if let Err(cause) = journal.append(record) {
+            journal.finish()?;
+            return Err(cause);
+        }
         Ok(journal)
     }
 

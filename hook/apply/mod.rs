@@ -130,7 +130,16 @@ pub fn create_on(
         return Err(Error::new(Kind::Conflict, text));
     }
     let path = store.view().journal_path(record.cookie);
-    let mut journal = FileJournal::create(&path, record)?;
+    let mut journal = match FileJournal::create(&path, record) {
+        Ok(journal) => journal,
+        // Nothing has been touched yet, so nothing has to be taken back but the reservation.
+        Err(cause) => {
+            let given_up = forget(&store, record).and_then(|()| lock.remove());
+            let mut errors = ErrorList::new();
+            errors.keep(given_up);
+            return Err(both(cause, &errors));
+        }
+    };
     let built = build(&store, record, steps, host, &mut journal, deadline);
     match built {
         Ok(record) => {

@@ -325,6 +325,17 @@ fn reservation_of_a_dead_hook_is_given_up() {
 }
 
 #[test]
+fn reservation_whose_journal_cannot_begin_is_given_up() {
+    let place = Place::new("no-journal");
+    let store = place.reserve();
+    std::fs::create_dir(store.view().journal_path(record().cookie)).unwrap();
+    let mut host = FakeHost::new(None);
+    assert!(place.create(&mut host).is_err());
+    assert!(host.log.is_empty(), "{:?}", host.log);
+    assert!(store.view().find(record().cookie).unwrap().is_none());
+}
+
+#[test]
 fn damaged_journal_of_nothing_that_stands_goes() {
     let place = Place::new("damaged");
     let store = Store::open(&place.0).unwrap();

@@ -20,7 +20,7 @@ use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
 use crate::kernel::{caps, probe};
-use crate::plan::{self, Decision, Join};
+use crate::plan::{self, Decision, Join, Plan};
 use crate::request::{PREFIX, Request};
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
@@ -129,9 +129,11 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let cookie = seen.namespace.cookie;
     let endpoint = store.lock_endpoint(cookie, deadline)?;
     let replan = |seen: &Seen| seen.plan(request, &config);
-    let decided = decide(&store, &mut seen, first, &replan, deadline);
-    let (decision, lock) = match decided {
-        Ok(decided) => decided,
+    let settled = decide(&store, &mut seen, first, &replan, deadline)
+        .and_then(|(decision, lock)| settle(&store, &lock, decision));
+    let plan = match settled {
+        Ok(Some(plan)) => plan,
+        Ok(None) => return Ok(()),
         Err(e) => {
             if store.view().find(cookie)?.is_none() {
                 endpoint.remove()?;
@@ -139,22 +141,26 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
             return Err(e);
         }
     };
+    let (record, steps) = (&plan.record, &plan.steps);
+    let built = apply::create(paths, endpoint, record, steps, seen.netns, deadline)?;
+    report(&built);
+    Ok(())
+}
+
+/// Writes the decision down; what is still to be built, if anything.
+fn settle(store: &Store, lock: &LedgerLock, decision: Decision) -> Result<Option<Plan>> {
     match decision {
         Decision::Create(plan) => {
             warn(&plan.warnings);
-            store.reserve(&lock, &plan.record)?;
-            drop(lock);
-            let (record, steps) = (&plan.record, &plan.steps);
-            report(&apply::create(
-                paths, endpoint, record, steps, seen.netns, deadline,
-            )?);
-            Ok(())
+            store.reserve(lock, &plan.record)?;
+            Ok(Some(*plan))
         }
         Decision::Join(join) => {
             warn(&join.warnings);
-            enter(&store, &lock, join)
+            enter(store, lock, join)?;
+            Ok(None)
         }
-        Decision::Present => Ok(()),
+        Decision::Present => Ok(None),
     }
 }
 
