@@ -20,7 +20,7 @@ use crate::state::lock::{Deadline, Lock};
 use crate::state::store::Store;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Phase};
-use journal::{Entries, FileJournal, Journal};
+use journal::{FileJournal, Journal};
 
 /// Time for giving up a reservation, beside the deadline that ran out.
 const GRACE: Duration = Duration::from_secs(2);
@@ -295,16 +295,9 @@ fn recover_one(
         return Ok(None);
     };
     let path = store.view().journal_path(cookie);
-    let entries = match journal::read(&path) {
-        Ok(entries) => entries.unwrap_or_default(),
-        // Only a power cut does that, and it took all but the file away.
-        Err(e) if !has_pins(paths, cookie) => {
-            log::warn!("{e}: nothing of it stands");
-            Entries::default()
-        }
-        Err(e) => return Err(e),
-    };
-    let now = store.view().find(cookie)?.filter(|r| r.boot_id == boot_id);
+    let stands = has_pins(paths, cookie);
+    let entries = unless_damaged(journal::read(&path), stands)?.unwrap_or_default();
+    let now = unless_damaged(store.view().find(cookie), stands)?.filter(|r| r.boot_id == boot_id);
     match (now, entries.record.filter(|r| r.boot_id == boot_id)) {
         // Killed after the endpoint was complete, or while it was taken down.
         (Some(now), _) if now.phase != Phase::Creating => {
@@ -330,6 +323,17 @@ fn recover_one(
             lock.remove()?;
             Ok(None)
         }
+    }
+}
+
+/// Only a power cut damages a file, and it took all but the file away.
+fn unless_damaged<T>(found: Result<Option<T>>, stands: bool) -> Result<Option<T>> {
+    match found {
+        Err(e) if !stands => {
+            log::warn!("{e}: nothing of it stands");
+            Ok(None)
+        }
+        other => other,
     }
 }
 

@@ -336,11 +336,16 @@ fn reservation_whose_journal_cannot_begin_is_given_up() {
 }
 
 #[test]
-fn damaged_journal_of_nothing_that_stands_goes() {
+fn damaged_journal_of_nothing_that_stands_goes_even_beside_a_damaged_record() {
     let place = Place::new("damaged");
     let store = Store::open(&place.0).unwrap();
     let path = store.view().journal_path(record().cookie);
     std::fs::write(&path, "\0\0\n").unwrap();
+    std::fs::write(
+        path.with_file_name("../endpoints/0000000000000009.json"),
+        "",
+    )
+    .unwrap();
     let recovered = recover(&place.0, "boot").unwrap();
     assert!(
         recovered.errors.is_empty() && !path.exists(),

@@ -120,13 +120,13 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;
-    if succeeds(&first, &seen.dead) {
+    let cookie = seen.namespace.cookie;
+    if succeeds(&first, &seen.dead) || store.view().is_obstructed(cookie) {
         reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
     } else {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
     // Before the reservation, which without it would look like a dead hook's.
-    let cookie = seen.namespace.cookie;
     let endpoint = store.lock_endpoint(cookie, deadline)?;
     let replan = |seen: &Seen| seen.plan(request, &config);
     let settled = decide(&store, &mut seen, first, &replan, deadline)

@@ -45,6 +45,15 @@ impl Store {
         )
     }
 
+    /// Removes a damaged note, which counts as none.
+    pub(super) fn sweep_fresh(&self) -> Result<()> {
+        let path = self.view().file(FILE);
+        match read_json::<Fresh>(&path) {
+            Ok(_) => Ok(()),
+            Err(_) => remove_file(&path),
+        }
+    }
+
     /// What was loaded is proven, or unloaded.
     ///
     /// # Errors

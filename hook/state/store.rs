@@ -193,6 +193,13 @@ impl View {
         self.lasting_dir.join(name)
     }
 
+    /// Whether a new endpoint of the namespace could not be written down beside what is there: a
+    /// journal, or a record that cannot be read. An earlier boot left it, or a killed hook.
+    #[must_use]
+    pub fn is_obstructed(&self, cookie: NetnsCookie) -> bool {
+        self.journal_path(cookie).exists() || self.find(cookie).is_err()
+    }
+
     /// Whether there is a file, readable or not.
     pub(super) fn has_record(&self, cookie: NetnsCookie) -> bool {
         self.record_path(cookie).exists()

@@ -32,6 +32,7 @@ impl Store {
             log::warn!("{e}: starting a new list");
             errors.keep(remove_file(&self.view().failures_path()));
         }
+        errors.keep(self.sweep_fresh());
         errors
     }
 
@@ -115,6 +116,7 @@ mod tests {
             dir.join("fresh.tmp-4194305"),
             dir.join("errors.json"),
             dir.join("lasting/leases.tmp-4194305"),
+            dir.join("fresh.json"),
             endpoints.join("0000000000000009.tmp-4194305"),
             endpoints.join("000000000000000b.lock"),
         ];

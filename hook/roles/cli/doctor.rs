@@ -231,7 +231,7 @@ fn of_state(environment: &Environment) -> Finding {
             Finding::bad(
                 "state",
                 names.join("; "),
-                "remove these files, then run: oci-netkit gc",
+                "oci-netkit gc, which leaves those of running containers",
             )
         }
     }
