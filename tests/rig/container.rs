@@ -245,6 +245,17 @@ impl Spec {
         c
     }
 
+    /// Writes a bundle whose process only waits, for somebody else to run; its id and directory.
+    pub fn waiting_bundle(self) -> (String, String) {
+        let mut config = self.bundle_config();
+        config["process"]["args"] = json!(["/usr/bin/sleep", "3600"]);
+        let dir = format!("{DIR}/{}", self.name);
+        std::fs::create_dir_all(&dir).expect("make the bundle");
+        std::fs::write(format!("{dir}/config.json"), config.to_string())
+            .expect("write config.json");
+        (self.name, dir)
+    }
+
     fn bundle_config(&self) -> Value {
         let capabilities: Vec<String> = self
             .capabilities

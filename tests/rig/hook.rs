@@ -114,7 +114,12 @@ pub fn warm_up() {
 
 /// Whether a datagram from there is answered.
 pub fn has_network(sleeper: &host::Sleeper) -> bool {
-    let netns = File::open(format!("/proc/{}/ns/net", sleeper.pid())).expect("open it");
+    process_has_network(sleeper.pid())
+}
+
+/// The same of any process.
+pub fn process_has_network(pid: u32) -> bool {
+    let netns = File::open(format!("/proc/{pid}/ns/net")).expect("open it");
     let asked = thread::spawn(move || {
         nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).expect("enter it");
         let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
