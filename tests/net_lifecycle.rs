@@ -122,7 +122,7 @@ mod root {
             "1"
         );
 
-        let errors = apply::destroy(&host.paths, &record, &undos(&record));
+        let errors = apply::destroy(&host.paths, &record, &undos(&record), &minute());
         assert!(errors.is_empty(), "{errors:?}");
         let datapath = inspect::datapath(&host.paths).unwrap();
         assert_eq!(datapath.loaded.len(), 1, "programs stay warm");
@@ -143,11 +143,11 @@ mod root {
         let (one, two) = (Container::start(), Container::start());
         let first = create(&host, &one, 7, false).unwrap();
         let second = create(&host, &two, 8, false).unwrap();
-        assert!(apply::destroy(&host.paths, &first, &undos(&first)).is_empty());
+        assert!(apply::destroy(&host.paths, &first, &undos(&first), &minute()).is_empty());
         assert_eq!(inspect::datapath(&host.paths).unwrap().uplinks.len(), 1);
         let views = inspect::endpoints(&host.paths, &second.boot_id).unwrap();
         assert!(views.len() == 1 && views[0].is_whole(), "{views:?}");
-        assert!(apply::destroy(&host.paths, &second, &undos(&second)).is_empty());
+        assert!(apply::destroy(&host.paths, &second, &undos(&second), &minute()).is_empty());
         assert!(inspect::datapath(&host.paths).unwrap().uplinks.is_empty());
     }
 
@@ -162,11 +162,11 @@ mod root {
         let views = inspect::endpoints(&host.paths, &record.boot_id).unwrap();
         assert_eq!(views[0].alive, [false]);
         let start = Instant::now();
-        let errors = apply::destroy(&host.paths, &record, &undos(&record));
+        let errors = apply::destroy(&host.paths, &record, &undos(&record), &minute());
         println!("destroy after death: {:?}", start.elapsed());
         assert!(errors.is_empty(), "{errors:?}");
         assert!(
-            apply::destroy(&host.paths, &record, &undos(&record)).is_empty(),
+            apply::destroy(&host.paths, &record, &undos(&record), &minute()).is_empty(),
             "twice"
         );
         assert!(
@@ -242,7 +242,7 @@ mod root {
             real.run(&step).unwrap();
         }
         drop((real, journal));
-        let recovered = apply::recover(&host.paths, &record.boot_id).unwrap();
+        let recovered = apply::recover(&host.paths, &record.boot_id, &minute()).unwrap();
         assert!(recovered.errors.is_empty(), "{:?}", recovered.errors);
         assert_eq!(recovered.endpoints.len(), 1);
         before.assert_restored(&host.paths, "after recovery");

@@ -7,6 +7,7 @@ mod rig;
 mod guest {
     use std::fs;
     use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
 
     use crate::rig::hook::{
         ADDRESS, Run, assert_as_before, come_and_go, create, devices, gc, has_network, poststop,
@@ -19,12 +20,12 @@ mod guest {
     /// For a call that the kernel refused.
     const FULL: i32 = 71;
 
-    /// A process that holds the ledger's lock and is stopped.
+    /// A process that holds a lock and is stopped.
     struct StoppedHolder(Child);
 
     impl StoppedHolder {
-        fn new() -> Self {
-            let lock = format!("{}/ledger.lock", host::STATE);
+        fn of(lock: &str) -> Self {
+            let lock = format!("{}/{lock}", host::STATE);
             let holder = Command::new("flock")
                 .args(["--exclusive", "--no-fork", &lock, "sleep", "600"])
                 .spawn()
@@ -50,7 +51,7 @@ mod guest {
         host::start_clean();
         warm_up();
         let before = host::Snapshot::take();
-        let holder = StoppedHolder::new();
+        let holder = StoppedHolder::of("ledger.lock");
         let sleepers: Vec<host::Sleeper> = (0..200).map(|_| host::Sleeper::new()).collect();
         let runs: Vec<Run> = sleepers
             .iter()
@@ -78,6 +79,34 @@ mod guest {
         drop(sleepers);
         poststop("one").whole();
         assert_as_before(&before, "after a create that got the lock");
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn create_gives_up_in_time_beside_a_stopped_process_that_holds_what_is_shared() {
+        host::start_clean();
+        warm_up();
+        let before = host::Snapshot::take();
+        let sleepers = [host::Sleeper::new(), host::Sleeper::new()];
+        let ended = host::Sleeper::new();
+        create("ended", "198.51.100.82", &ended).whole();
+        let holder = StoppedHolder::of("generation.lock");
+        // Two things to take down, each of which waits for the lock as well.
+        drop(ended);
+        let start = Instant::now();
+        for (id, sleeper) in ["one", "two"].into_iter().zip(&sleepers) {
+            let ran = create(id, ADDRESS, sleeper).ran();
+            assert_eq!(ran.code, TEMPORARY, "{ran:?}");
+            assert_eq!(cli::last_error()["container_id"], id);
+            assert_eq!(devices(sleeper), 0);
+        }
+        // The runtime would kill each after 30 s, and nobody would know why.
+        let time = start.elapsed();
+        assert!(time < Duration::from_secs(75), "{time:?}");
+        drop(holder);
+        drop(sleepers);
+        gc().whole();
+        assert_as_before(&before, "creates beside a stopped process");
     }
 
     /// Puts a file system of some pages in the place of the state, and fills it as wished.

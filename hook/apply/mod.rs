@@ -105,7 +105,7 @@ pub fn create(
     netns: Netns,
     deadline: &Deadline,
 ) -> Result<EndpointRecord> {
-    let mut host = RealHost::new(paths, record.clone(), Some(netns));
+    let mut host = RealHost::new(paths, record.clone(), Some(netns)).until(*deadline);
     create_on(&mut host, paths, lock, record, steps, deadline)
 }
 
@@ -220,9 +220,14 @@ fn forget(store: &Store, record: &EndpointRecord) -> Result<()> {
 /// Takes an endpoint down: the undos in the given order, then its record. Never stops; the record
 /// stays if something could not be undone, so that `gc` tries again. An endpoint that another
 /// process builds or takes down at this moment is left to that one.
-pub fn destroy(paths: &Paths, record: &EndpointRecord, undos: &[Undo]) -> ErrorList {
+pub fn destroy(
+    paths: &Paths,
+    record: &EndpointRecord,
+    undos: &[Undo],
+    deadline: &Deadline,
+) -> ErrorList {
     let mut errors = ErrorList::new();
-    if let Err(e) = destroy_locked(paths, record, undos, &mut errors) {
+    if let Err(e) = destroy_locked(paths, record, undos, deadline, &mut errors) {
         errors.push(e);
     }
     errors
@@ -232,6 +237,7 @@ fn destroy_locked(
     paths: &Paths,
     record: &EndpointRecord,
     undos: &[Undo],
+    deadline: &Deadline,
     errors: &mut ErrorList,
 ) -> Result<()> {
     let store = Store::open(paths)?;
@@ -241,7 +247,7 @@ fn destroy_locked(
     if !is_reserved(&store, record)? {
         return lock.remove(); // another process took it down before
     }
-    let mut host = RealHost::new(paths, record.clone(), None);
+    let mut host = RealHost::new(paths, record.clone(), None).until(*deadline);
     *errors = teardown(undos, &mut host);
     if errors.is_empty() {
         journal::finish(&store.view().journal_path(record.cookie))?;
@@ -264,7 +270,7 @@ pub struct Recovered {
 ///
 /// # Errors
 /// When the journals or records cannot be listed.
-pub fn recover(paths: &Paths, boot_id: &str) -> Result<Recovered> {
+pub fn recover(paths: &Paths, boot_id: &str, deadline: &Deadline) -> Result<Recovered> {
     let store = Store::open(paths)?;
     let mut cookies = store.view().journals()?;
     for record in store.view().ledger(boot_id)?.endpoints {
@@ -274,7 +280,7 @@ pub fn recover(paths: &Paths, boot_id: &str) -> Result<Recovered> {
     }
     let mut recovered = Recovered::default();
     for cookie in cookies {
-        match recover_one(&store, paths, cookie, boot_id) {
+        match recover_one(&store, paths, cookie, boot_id, deadline) {
             Ok(Some(record)) => recovered.endpoints.push(record),
             Ok(None) => {}
             Err(e) => recovered
@@ -290,6 +296,7 @@ fn recover_one(
     paths: &Paths,
     cookie: NetnsCookie,
     boot_id: &str,
+    deadline: &Deadline,
 ) -> Result<Option<EndpointRecord>> {
     let Some(lock) = store.try_lock_endpoint(cookie)? else {
         return Ok(None);
@@ -305,7 +312,7 @@ fn recover_one(
             Ok(None)
         }
         (_, Some(record)) => {
-            let mut host = RealHost::new(paths, record.clone(), None);
+            let mut host = RealHost::new(paths, record.clone(), None).until(*deadline);
             undo_journal(store, &record, &mut host).into_result(())?;
             lock.remove()?;
             Ok(Some(record))

@@ -287,11 +287,11 @@ fn journal_of_a_living_hook_is_left_alone() {
     let store = place.reserve();
     let held = store.lock_endpoint(record().cookie, &later()).unwrap();
     FileJournal::create(&store.view().journal_path(record().cookie), &record()).unwrap();
-    let recovered = recover(&place.0, "boot").unwrap();
+    let recovered = recover(&place.0, "boot", &later()).unwrap();
     assert!(recovered.endpoints.is_empty() && recovered.errors.is_empty());
     assert_eq!(store.view().journals().unwrap().len(), 1);
     drop(held);
-    let recovered = recover(&place.0, "boot").unwrap();
+    let recovered = recover(&place.0, "boot", &later()).unwrap();
     assert_eq!(recovered.endpoints.len(), 1, "{:?}", recovered.errors);
     assert!(store.view().journals().unwrap().is_empty());
     assert!(store.view().find(record().cookie).unwrap().is_none());
@@ -306,7 +306,12 @@ fn journal_of_a_complete_endpoint_takes_nothing_back() {
     drop(lock);
     let path = store.view().journal_path(record().cookie);
     FileJournal::create(&path, &record()).unwrap();
-    assert!(recover(&place.0, "boot").unwrap().endpoints.is_empty());
+    assert!(
+        recover(&place.0, "boot", &later())
+            .unwrap()
+            .endpoints
+            .is_empty()
+    );
     assert!(!path.exists());
     assert!(store.view().find(record().cookie).unwrap().is_some());
 }
@@ -316,10 +321,15 @@ fn reservation_of_a_dead_hook_is_given_up() {
     let place = Place::new("reserved");
     let store = place.reserve();
     let held = store.lock_endpoint(record().cookie, &later()).unwrap();
-    assert!(recover(&place.0, "boot").unwrap().endpoints.is_empty());
+    assert!(
+        recover(&place.0, "boot", &later())
+            .unwrap()
+            .endpoints
+            .is_empty()
+    );
     assert!(store.view().find(record().cookie).unwrap().is_some());
     drop(held);
-    let recovered = recover(&place.0, "boot").unwrap();
+    let recovered = recover(&place.0, "boot", &later()).unwrap();
     assert_eq!(recovered.endpoints.len(), 1, "{:?}", recovered.errors);
     assert!(store.view().find(record().cookie).unwrap().is_none());
 }
@@ -346,7 +356,7 @@ fn damaged_journal_of_nothing_that_stands_goes_even_beside_a_damaged_record() {
         "",
     )
     .unwrap();
-    let recovered = recover(&place.0, "boot").unwrap();
+    let recovered = recover(&place.0, "boot", &later()).unwrap();
     assert!(
         recovered.errors.is_empty() && !path.exists(),
         "{recovered:?}"

@@ -25,6 +25,9 @@ use crate::types::record::EndpointRecord;
 
 /// For the generation lock: a first load takes a second or two on a slow machine.
 pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(15);
+/// For it when the deadline has passed: some undos need the lock, and the runtime kills a hook that
+/// takes much longer than its deadline, before it could say why.
+const LOCK_GRACE: Duration = Duration::from_millis(500);
 
 /// What can be done to a host; the seam at which tests let steps fail.
 pub trait Host {
@@ -60,6 +63,7 @@ pub struct RealHost {
     outside: Option<Netlink>,
     inside: Option<Netlink>,
     maps: Option<Maps>,
+    deadline: Option<Deadline>,
 }
 
 impl RealHost {
@@ -74,7 +78,15 @@ impl RealHost {
             outside: None,
             inside: None,
             maps: None,
+            deadline: None,
         }
+    }
+
+    /// Waits for other processes until then only.
+    #[must_use]
+    pub fn until(mut self, deadline: Deadline) -> Self {
+        self.deadline = Some(deadline);
+        self
     }
 
     fn netns(&self) -> Result<&Netns> {
@@ -109,7 +121,10 @@ impl RealHost {
 
     fn lock(&self) -> Result<(Store, Lock)> {
         let store = Store::open(&self.paths)?;
-        let lock = store.lock_generation(&Deadline::after(LOCK_PATIENCE))?;
+        let patience = self.deadline.map_or(LOCK_PATIENCE, |deadline| {
+            deadline.remaining().clamp(LOCK_GRACE, LOCK_PATIENCE)
+        });
+        let lock = store.lock_generation(&Deadline::after(patience))?;
         Ok((store, lock))
     }
 

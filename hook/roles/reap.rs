@@ -133,7 +133,7 @@ fn everything(
     deadline: &Deadline,
 ) -> Reaped {
     let mut reaped = Reaped::default();
-    match apply::recover(&environment.paths, boot_id) {
+    match apply::recover(&environment.paths, boot_id, deadline) {
         Ok(recovered) => {
             reaped.half_built = recovered.endpoints.into_iter().map(|r| r.name).collect();
             recovered
@@ -194,7 +194,7 @@ fn carry_out(
         let Some(Some(record)) = reaped.errors.keep(close(store, *cookie, deadline)) else {
             continue;
         };
-        let errors = apply::destroy(&environment.paths, &record, undos);
+        let errors = apply::destroy(&environment.paths, &record, undos, deadline);
         if errors.is_empty() {
             reaped.endpoints.push(record.name.clone());
         }

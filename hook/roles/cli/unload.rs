@@ -82,7 +82,7 @@ fn take_down(environment: &Environment, force: bool, deadline: &Deadline) -> Res
     let mut errors = ErrorList::new();
     for record in records {
         let undos = teardown::undo_all(&record);
-        let found = apply::destroy(&environment.paths, &record, &undos);
+        let found = apply::destroy(&environment.paths, &record, &undos, deadline);
         found.iter().for_each(|e| errors.push(e.clone()));
     }
     errors.into_result(names)
