@@ -24,7 +24,7 @@ mod guest {
     use crate::rig::{cli, container, host};
 
     /// How many begin or end at once.
-    const AT_ONCE: usize = 20;
+    const AT_ONCE: usize = 10;
     /// How many bare namespaces there are at once.
     const BATCH: usize = 8;
 
@@ -190,8 +190,13 @@ mod guest {
         assert_eq!(all.len(), 2 * count, "{all:?}");
     }
 
+    /// What runtimes say; a pipe would stay open as long as the containers do.
+    const LOG: &str = "/run/oci-netkit-tests/churn.log";
+
     fn command(argv: &[&str]) -> Command {
         let mut command = Command::new(argv[0]);
+        let log = fs::OpenOptions::new().create(true).append(true).open(LOG);
+        command.stderr(log.expect("open the log"));
         command
             .args(&argv[1..])
             .stdin(Stdio::null())
@@ -213,7 +218,8 @@ mod guest {
                 let status = child.wait().expect("it ended");
                 assert!(
                     status.success(),
-                    "{what}: {status}; {:#?}",
+                    "{what}: {status}; {}; {:#?}",
+                    fs::read_to_string(LOG).unwrap_or_default(),
                     cli::json(&["errors"])
                 );
             }
@@ -293,6 +299,20 @@ mod guest {
             for pid in [state["pid"].to_string(), podman.trim().to_owned()] {
                 let pid = pid.parse().expect("a pid");
                 host::eventually("an answer", || process_has_network(pid));
+            }
+        }
+    }
+
+    impl Drop for Crowd {
+        /// Only a failed test has not removed them.
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                for (id, _) in &self.bundles {
+                    host::attempt(&[&self.runtime, "delete", "--force", id]);
+                }
+                for name in &self.podman {
+                    host::attempt(&["podman", "rm", "--force", "--time", "0", name]);
+                }
             }
         }
     }
