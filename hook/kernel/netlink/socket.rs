@@ -2,7 +2,8 @@
 //! own words in its error. The only file that knows netlink-proto and its executor, which runs on
 //! the calling thread and only while a request waits.
 
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use netlink_packet_core::{
@@ -21,8 +22,9 @@ use crate::kernel::netns::Netns;
 
 /// The kernel answers at once unless another process keeps rtnl for long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Dumps that a concurrent change tore apart are repeated this often.
-const DUMP_ATTEMPTS: u32 = 4;
+/// Dumps that a concurrent change tore apart are repeated for so long: the list of more than a
+/// hundred devices takes a while, and while many containers start, changes come in a row.
+const DUMP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A socket, bound to the namespace it was opened in whatever the caller's thread does later.
 #[derive(Debug)]
@@ -98,11 +100,15 @@ impl Netlink {
         &self,
         request: &RouteNetlinkMessage,
     ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refused> {
-        for _ in 0..DUMP_ATTEMPTS {
+        let end = Instant::now() + DUMP_PATIENCE;
+        let mut pause = Duration::from_millis(1);
+        while Instant::now() < end {
             let (objects, torn) = self.send(request.clone(), NLM_F_DUMP)?;
             if !torn {
                 return Ok(objects);
             }
+            sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
         }
         Err(unanswered(Error::new(
             Kind::Kernel,
