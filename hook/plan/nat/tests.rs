@@ -71,6 +71,7 @@ fn without_a_free_port_the_range_is_named() {
             }),
             ..EndpointRecord::example()
         }],
+        ..Ledger::default()
     };
     let error = share(&config, &ledger).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
