@@ -1,5 +1,6 @@
-//! What `address=auto` gives out, by the installed binary: the same again to the same name, what was
-//! given back longest ago last, both families, without a config too, whatever became of the files.
+//! What `address=auto` gives out, by the installed binary: the same again to the same name, what
+//! was given back longest ago last, both families, without a config too, whatever became of the
+//! files.
 
 mod rig;
 

@@ -89,7 +89,8 @@ pub fn in_the_way(
 }
 
 /// Makes of what is known what it will be when the dead are reaped, and gives their names: their
-/// endpoints and the routes to them are gone, and their addresses are the last that were given back.
+/// endpoints and the routes to them are gone, and their addresses are the last that were given
+/// back.
 pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts) -> Vec<String> {
     let endpoints = std::mem::take(&mut ledger.endpoints);
     let (dead, alive): (Vec<_>, Vec<_>) = endpoints

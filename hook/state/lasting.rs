@@ -1,11 +1,12 @@
-//! What outlives the boot, in a directory of mode 0700 in /var/lib that is made by the first who has
-//! something to keep: the prefix of the built-in IPv6 pool, and who had which address. `unload` leaves
-//! it, so that containers have the same addresses afterwards; the purge of the package removes it.
+//! What outlives the boot, in a directory of mode 0700 in /var/lib that is made by the first who
+//! has something to keep: the prefix of the built-in IPv6 pool, and who had which address. `unload`
+//! leaves it, so that containers have the same addresses afterwards; the purge of the package
+//! removes it.
 //!
-//! Leases are a file of lines, one when a name takes addresses and one when it gives them back. They
-//! are a preference only: whether an address is free is in the records. So nothing is synced, a line
-//! that is lost or damaged costs a name its address, and a file that cannot be written no container
-//! its start.
+//! Leases are a file of lines, one when a name takes addresses and one when it gives them back.
+//! They are a preference only: whether an address is free is in the records. So nothing is synced,
+//! a line that is lost or damaged costs a name its address, and a file that cannot be written no
+//! container its start.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};

@@ -1,7 +1,8 @@
 //! What is remembered between two runs: records, journals, the last failures, locks, leases.
 //!
 //! What speaks of kernel objects lies under one directory of mode 0700 in /run, so it ends with the
-//! boot as they do; what outlives it is `lasting.rs`'s, in /var/lib. Only files here: kernel objects are `kernel/`'s, decisions `plan/`'s.
+//! boot as they do; what outlives it is `lasting.rs`'s, in /var/lib. Only files here: kernel objects
+//! are `kernel/`'s, decisions `plan/`'s.
 
 pub mod fresh;
 pub mod lasting;
