@@ -6,13 +6,14 @@
 #   make install [DESTDIR=/somewhere]   puts the built binary and its files in place
 #   make deb rpm  packages, into target/packages
 #   make fuzz    ten minutes for each reader of foreign bytes (tests/fuzz/run)
+#   make bench   how fast it is beside the ways without it, in a guest that counts instructions
 #   make test    everything: check, then the whole suite in guests with both kernels
 #
 # Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
 
 CARGO ?= cargo
 
-.PHONY: all build check deb demo fuzz install rpm test deps fmt clean
+.PHONY: all bench build check deb demo fuzz install rpm test deps fmt clean
 
 all: build
 
@@ -33,6 +34,9 @@ deb rpm: build
 
 demo:
 	@tests/demo/run
+
+bench: deps
+	@tests/bench/run
 
 fuzz: deps
 	@tests/fuzz/run

@@ -1,0 +1,116 @@
+"""The guest as the host under test: commands, network namespaces, code that runs in one.
+
+Knows no variant, workload or tool. Namespaces are `ip netns` ones with a process in them, since the
+hook is given a pid and the others a path: so each tool works on the same kind.
+"""
+import json
+import os
+import subprocess
+import time
+import traceback
+from pathlib import Path
+
+# As in tests/vm/README.md: the guest, the wire machine, and the prefix it routes to the guest.
+HOST = "192.0.2.2"
+WIRE = "192.0.2.1"
+ROUTED_GATEWAY = "198.51.100.1"
+# Everything below is on a tmpfs, so that no file is read from outside of the guest while it counts.
+WORK = Path("/run/oci-netkit-bench")
+
+
+def run(*argv, stdin=""):
+    """Output of a command that must succeed."""
+    done = subprocess.run(argv, input=stdin, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)}: status {done.returncode}: {done.stderr or done.stdout}")
+    return done.stdout
+
+
+def ip(lines):
+    """Runs lines as `ip` commands, in order."""
+    run("ip", "-batch", "-", stdin=lines)
+
+
+def set_forwarding(value):
+    Path("/proc/sys/net/ipv4/ip_forward").write_text(value)
+
+
+class Namespace:
+    """A network namespace with a name and one process in it."""
+
+    def __init__(self, name):
+        self.name = name
+        self.path = f"/run/netns/{name}"
+        run("ip", "netns", "add", name)
+        self.process = subprocess.Popen(["nsenter", f"--net={self.path}", "sleep", "infinity"])
+        self.pid = self.process.pid
+        while not self._is_entered():
+            time.sleep(0.001)
+
+    def _is_entered(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"no process stays in {self.path}")
+        return os.stat(f"/proc/{self.pid}/ns/net").st_ino == os.stat(self.path).st_ino
+
+    def ip(self, lines):
+        run("ip", "-netns", self.name, "-batch", "-", stdin=lines)
+
+    def end_process(self):
+        """As at the end of a container: its namespace is still there for who takes it down."""
+        self.process.kill()
+        self.process.wait()
+
+    def remove(self):
+        self.end_process()
+        run("ip", "netns", "del", self.name)
+
+
+def call_in(namespace, function):
+    """What function() returns, from a process of its own in the namespace (None: this one)."""
+
+    def there():
+        if namespace:
+            with open(namespace.path) as file:
+                os.setns(file.fileno(), os.CLONE_NEWNET)
+        return function()
+
+    return in_child(there)
+
+
+def in_child(function):
+    """What function() returns, as JSON carries it, from a process of its own."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = {}
+        try:
+            answer["value"] = function()
+        except BaseException:
+            answer["error"] = traceback.format_exc()
+        with os.fdopen(writer, "w") as file:
+            json.dump(answer, file)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        text = file.read()
+    os.waitpid(child, 0)
+    answer = json.loads(text or '{"error": "the process died"}')
+    if "error" in answer:
+        raise RuntimeError(answer["error"])
+    return answer["value"]
+
+
+def device(name, namespace=None):
+    """What must be equal for a fair comparison: MTU, queue discipline, offload sizes."""
+    inside = ["-netns", namespace.name] if namespace else []
+    link = json.loads(run("ip", *inside, "-json", "-details", "link", "show", name))[0]
+    keys = ("mtu", "qdisc", "gso_max_size", "gro_max_size", "num_tx_queues")
+    return {key: link[key] for key in keys}
+
+
+def netfilter():
+    """Which parts of it are in the kernel, and the rules there are."""
+    modules = [line.split()[0] for line in Path("/proc/modules").read_text().splitlines()]
+    parts = [m for m in modules if m.startswith(("nf_", "nft_", "ip_tables", "xt_", "br_netfilter"))]
+    # Asking nft would load its module.
+    return {"modules": sorted(parts), "conntrack": "nf_conntrack" in parts}

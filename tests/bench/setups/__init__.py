@@ -1,0 +1,13 @@
+"""Tools that connect a namespace. Each has a name, add(namespace, n) and delete(namespace, n) for
+the n-th container, reset(), after which the next add is like the first after boot, and programs,
+the paths of all it runs.
+
+To add one: a file here, a line in tools().
+"""
+from .cni import CniBridge, CniPtp
+from .netavark import Netavark
+from .oci_netkit import OciNetkitSetup
+
+
+def tools(binary):
+    return [OciNetkitSetup(binary), CniPtp(), CniBridge(), Netavark()]

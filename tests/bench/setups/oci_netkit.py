@@ -1,0 +1,73 @@
+"""The hook, called as a runtime calls it: container state on standard input."""
+import json
+import shutil
+
+from machine import WORK, run
+
+CONFIG = """
+[[pool]]
+prefix = "198.51.100.0/24"
+reach = "routed"
+"""
+BUNDLE = {
+    "ociVersion": "1.0.2",
+    "process": {
+        "cwd": "/",
+        "args": ["sleep"],
+        "user": {"uid": 0, "gid": 0},
+        "capabilities": {"bounding": [], "effective": [], "permitted": []},
+    },
+    "linux": {"namespaces": [{"type": "network"}]},
+}
+
+
+class Hook:
+    """The binary, copied to memory, with a config and a bundle of its own."""
+
+    def __init__(self, binary):
+        self.binary = str(shutil.copy(binary, WORK / "oci-netkit"))
+        self.config = WORK / "oci-netkit.toml"
+        self.config.write_text(CONFIG)
+        self.bundle = WORK / "bundle"
+        self.bundle.mkdir(exist_ok=True)
+        (self.bundle / "config.json").write_text(json.dumps(BUNDLE))
+
+    def create(self, id, pid, address, egress):
+        annotations = {
+            "io.oci-netkit.address": address,
+            "io.oci-netkit.egress": " ".join(egress),
+        }
+        self._call("create", id=id, status="created", pid=pid, annotations=annotations)
+
+    def poststop(self, id):
+        self._call("poststop", id=id, status="stopped")
+
+    def _call(self, stage, **state):
+        state.update(ociVersion="1.0.2", bundle=str(self.bundle))
+        self.run("hook", stage, stdin=json.dumps(state))
+
+    def run(self, *args, stdin=""):
+        return run(self.binary, "--config", str(self.config), *args, stdin=stdin)
+
+    def show(self, id):
+        return json.loads(self.run("show", id, "--json"))
+
+
+class OciNetkitSetup:
+    """`hook create` and `hook poststop`, address leased, two rules."""
+
+    name = "oci-netkit"
+    RULES = ["tcp:203.0.113.10:443", "udp:192.0.2.53:53"]
+
+    def __init__(self, binary):
+        self.hook = Hook(binary)
+        self.programs = [self.hook.binary]
+
+    def add(self, namespace, n):
+        self.hook.create(f"setup{n}", namespace.pid, "auto4", self.RULES)
+
+    def delete(self, namespace, n):
+        self.hook.poststop(f"setup{n}")
+
+    def reset(self):
+        self.hook.run("unload")

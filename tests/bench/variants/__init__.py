@@ -1,0 +1,9 @@
+"""Ways out of a container. A variant has a name, the source address the wire sees, a namespace
+(None: the host itself), up() and down(), and packets(), which counts what took this way, or None.
+
+To add one: a file here, and its place in a phase (PHASES in ../guest).
+"""
+from .host import Host
+from .oci_netkit import OciNetkit
+from .veth_bridge_nft import VethBridgeNft
+from .veth_routed import VethRouted
