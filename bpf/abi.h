@@ -126,7 +126,8 @@ struct nk_endpoint {
 	__u32 mtu_bytes;
 	__u16 nat_port; /* first of its share, host order; a multiple of NK_NAT_CHUNK */
 	__u16 nat_ports; /* how many; 0 = masquerades nothing */
-	__u32 reserved[11];
+	__u32 answered; /* tick of the last packet it got an answer of ours to; programs' */
+	__u32 reserved[10];
 };
 
 /*

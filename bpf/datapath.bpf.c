@@ -24,6 +24,7 @@
 #include "route.h"
 #include "nat.h"
 #include "send.h"
+#include "toobig.h"
 #include "wire.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -61,6 +62,13 @@ static __always_inline void nk_note_route(struct nk_flow *flow, const struct nk_
 	} else {
 		flow->flags &= ~NK_FLOW_MAC;
 	}
+}
+
+/* Where the size is found out: the answer to the container names it. */
+static __always_inline int nk_egress_oversize(struct nk_packet *p, __u32 mtu_bytes)
+{
+	p->mtu_bytes = mtu_bytes;
+	return -NK_DROP_OVERSIZE;
 }
 
 static __always_inline __u32 nk_endpoint_mtu(__u32 endpoint_id)
@@ -107,11 +115,12 @@ static __always_inline bool nk_egress_keeps_source(struct __sk_buff *skb, const 
  * A masqueraded flow whose address is gone is opened once more under the new
  * one: UDP goes on, and a TCP connection learns at once that it is over.
  */
-static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_packet *p,
+static __noinline int nk_egress_reroute(struct __sk_buff *skb, struct nk_packet *p,
 					struct nk_flow *flow, struct nk_flow *slot, __u32 opener)
 {
 	bool by_neighbour = p->now - flow->probed > NK_ROUTE_PROBE;
 	struct nk_route r = {};
+	__u32 mtu_bytes;
 	int reason;
 
 	if (!slot)
@@ -126,6 +135,9 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_p
 	if (opener == NK_EGRESS && r.via != flow->via)
 		return NK_NO_FLOW;
 	if (opener == NK_INGRESS && (r.via != NK_VIA_UPLINK || r.ifindex != flow->ifindex)) {
+		mtu_bytes = nk_route_uplink_mtu(flow->ifindex);
+		if (mtu_bytes && p->path_bytes > mtu_bytes)
+			return nk_egress_oversize(p, mtu_bytes);
 		r.hop.nh_family = 0;
 		return nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
 	}
@@ -135,7 +147,7 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_p
 	if (by_neighbour)
 		slot->probed = p->now;
 	if (r.mtu_bytes && p->path_bytes > r.mtu_bytes)
-		return -NK_DROP_OVERSIZE;
+		return nk_egress_oversize(p, r.mtu_bytes);
 	if (r.via == NK_VIA_UPLINK) {
 		reason = nk_egress_translate(skb, p, flow);
 		if (reason)
@@ -145,8 +157,7 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, const struct nk_p
 }
 
 /* The way of a live flow: the only code that most packets run after the lookup. */
-static __noinline int nk_egress_by_flow(struct __sk_buff *skb, const struct nk_packet *p,
-					__u32 opener)
+static __noinline int nk_egress_by_flow(struct __sk_buff *skb, struct nk_packet *p, __u32 opener)
 {
 	struct nk_flow *slot, flow;
 	int reason;
@@ -155,7 +166,7 @@ static __noinline int nk_egress_by_flow(struct __sk_buff *skb, const struct nk_p
 	if (!slot)
 		return reason ?: NK_NO_FLOW;
 	if (p->path_bytes > flow.mtu_bytes)
-		return -NK_DROP_OVERSIZE;
+		return nk_egress_oversize(p, flow.mtu_bytes);
 	if (flow.via == NK_VIA_UPLINK) {
 		if (p->now - flow.routed > NK_ROUTE_REFRESH || !(flow.flags & NK_FLOW_MAC))
 			return nk_egress_reroute(skb, p, &flow, slot, opener);
@@ -191,7 +202,7 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 	int failed, reason;
 
 	if (p->path_bytes > mtu_bytes)
-		return -NK_DROP_OVERSIZE;
+		return nk_egress_oversize(p, mtu_bytes);
 	failed = nk_route_resolve(skb, p, &r);
 	if (failed && !r.has_scope)
 		return failed;
@@ -203,7 +214,7 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 	if (r.via == NK_VIA_UPLINK && !r.ifindex)
 		return -NK_DROP_NO_ROUTE; /* multicast, and no uplink for it */
 	if (r.mtu_bytes && p->path_bytes > r.mtu_bytes)
-		return -NK_DROP_OVERSIZE;
+		return nk_egress_oversize(p, r.mtu_bytes);
 	if (p->masquerade && r.via == NK_VIA_UPLINK) {
 		reason = nk_egress_masquerade(skb, p, &r, &flow);
 		if (reason)
@@ -286,7 +297,7 @@ int nk_from_container(struct __sk_buff *skb)
 {
 	struct nk_packet p = {.endpoint_id = NK_NO_ENDPOINT};
 	__u32 ifindex = skb->ifindex, *id;
-	int verdict;
+	int verdict, answer = TC_ACT_SHOT;
 
 	verdict = nk_egress_admit(skb, &p);
 	if (!verdict)
@@ -301,8 +312,11 @@ int nk_from_container(struct __sk_buff *skb)
 		if (id)
 			p.endpoint_id = *id;
 	}
+	if (verdict == -NK_DROP_OVERSIZE)
+		answer = nk_toobig_answer(skb, &p);
 	nk_count_drop(p.endpoint_id, NK_EGRESS, verdict);
-	return TC_ACT_SHOT; /* fail closed */
+	/* Fail closed: the packet itself goes nowhere, and its answer only back. */
+	return answer == TC_ACT_REDIRECT ? TC_ACT_REDIRECT : TC_ACT_SHOT;
 }
 
 static __noinline int nk_ingress_by_flow(const struct nk_packet *p, __u32 opener)

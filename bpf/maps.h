@@ -2,7 +2,7 @@
 /*
  * Every map, all pinned and filled by user space, which also creates the inner
  * maps. Programs write only nk_flows' and nk_nats' inner maps, nk_counters'
- * elements and nk_uplinks' probed.
+ * elements, nk_uplinks' probed and nk_endpoints' answered.
  * Pinning is not left to libbpf, since the directory depends on the host's
  * bpffs, and inner maps have no name of their own.
  *

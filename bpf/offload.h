@@ -61,9 +61,11 @@ static __always_inline int nk_offload_check_sctp(struct __sk_buff *skb, struct n
 
 	if (type != SKB_GSO_SCTP || skb->gso_size != NK_OFFLOAD_BY_FRAGS)
 		return -NK_DROP_SEGMENTATION;
-	if (bpf_check_mtu(skb, 0, &mtu_bytes, 0, BPF_MTU_CHK_SEGS))
+	p->path_bytes = 0; /* judged here */
+	if (bpf_check_mtu(skb, 0, &mtu_bytes, 0, BPF_MTU_CHK_SEGS)) {
+		p->mtu_bytes = mtu_bytes;
 		return -NK_DROP_OVERSIZE;
-	p->path_bytes = 0; /* judged just now */
+	}
 	return 0;
 }
 

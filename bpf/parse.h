@@ -36,6 +36,7 @@ enum nk_icmp {
 	NK_ICMP_TIME_EXCEEDED = 11,
 	NK_ICMP_PARAMETER = 12,
 	NK_ICMPV6_UNREACHABLE = 1,
+	NK_ICMPV6_TOO_BIG = 2,
 	NK_ICMPV6_PARAMETER = 4,
 	NK_ICMPV6_ECHO = 128,
 	NK_ICMPV6_ECHO_REPLY = 129,
@@ -64,6 +65,7 @@ struct nk_packet {
 	__u32 path_bytes; /* L3 length of the largest packet a wire would see */
 	__u32 l4_bytes; /* transport header and payload */
 	__u32 l4_offset; /* from the start of the frame */
+	__u32 mtu_bytes; /* of the path; set with NK_DROP_OVERSIZE only */
 	__u8 kind; /* enum nk_kind */
 	__u8 icmp_type;
 	__u8 tcp_flags; /* enum nk_tcp_flags */

@@ -77,6 +77,19 @@ static __always_inline int nk_route_static(const struct nk_packet *p)
 	return p->is_v6 ? nk_route_static_v6(words) : nk_route_static_v4(words[3]);
 }
 
+/* 0 = not known. */
+static __always_inline __u32 nk_route_uplink_mtu(__u32 ifindex)
+{
+	struct nk_uplink *uplink = bpf_map_lookup_elem(&nk_uplinks, &ifindex);
+
+	return uplink ? uplink->mtu_bytes : 0;
+}
+
+static __always_inline __u32 nk_route_flags(const struct nk_packet *p)
+{
+	return p->masquerade ? BPF_FIB_LOOKUP_SRC : 0;
+}
+
 /* What the host's routing says of a packet that came in by the primary. */
 static __always_inline int nk_route_ask(struct __sk_buff *skb, const struct nk_packet *p,
 					__u32 primary_ifindex, struct bpf_fib_lookup *fib)
@@ -98,7 +111,7 @@ static __always_inline int nk_route_ask(struct __sk_buff *skb, const struct nk_p
 		fib->ipv4_src = local[3];
 		fib->ipv4_dst = remote[3];
 	}
-	return bpf_fib_lookup(skb, fib, sizeof(*fib), p->masquerade ? BPF_FIB_LOOKUP_SRC : 0);
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), nk_route_flags(p));
 }
 
 static __always_inline void nk_route_keep_source(struct nk_route *r, const struct nk_packet *p,
@@ -143,11 +156,18 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 {
 	struct bpf_fib_lookup fib = {};
 	struct nk_uplink *uplink;
+	__u16 most_bytes = 0;
 	int answer;
 
 	r->via = NK_VIA_HOST;
 	r->scope = NK_SCOPE_HOST;
 	answer = nk_route_ask(skb, p, primary_ifindex, &fib);
+	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		/* Where it leads comes first: the rules speak before the size does. */
+		most_bytes = fib.mtu_result;
+		fib.tot_len = 1;
+		answer = bpf_fib_lookup(skb, &fib, sizeof(fib), nk_route_flags(p));
+	}
 	switch (answer) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
@@ -156,8 +176,6 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
 		r->has_scope = 1;
 		return 0;
-	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
-		return -NK_DROP_OVERSIZE;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
 	case BPF_FIB_LKUP_RET_PROHIBIT:
@@ -176,6 +194,8 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 		if (p->masquerade && answer != BPF_FIB_LKUP_RET_NO_SRC_ADDR)
 			nk_route_keep_source(r, p, &fib);
 	}
+	if (most_bytes)
+		r->mtu_bytes = most_bytes;
 	return 0;
 }
 

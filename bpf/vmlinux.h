@@ -63,6 +63,10 @@ enum {
 	BPF_MTU_CHK_SEGS = 1 << 0,
 };
 
+enum {
+	BPF_F_RECOMPUTE_CSUM = 1 << 0,
+};
+
 enum tc_action {
 	TC_ACT_OK = 0,
 	TC_ACT_SHOT = 2,

@@ -102,6 +102,8 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub outcome: Outcome,
+    /// The packet was dropped, and `frame` is our own answer to its sender.
+    pub answered: bool,
     pub frame: Vec<u8>,
     pub mark: u32,
     /// Endpoint whose counter moved; `None` for next.
@@ -541,7 +543,7 @@ impl Datapath {
             (0, None) => Outcome::Pass,
             (7, None) => Outcome::Redirect,
             (-1, None) => Outcome::Next,
-            (2, Some(code)) => Outcome::Drop(reason(code).expect("reasons have a name").name),
+            (2 | 7, Some(code)) => Outcome::Drop(reason(code).expect("reasons have a name").name),
             other => panic!("verdict and counters disagree: {other:?} at {hook:?}"),
         };
         if hook != Hook::Guard {
@@ -553,6 +555,7 @@ impl Datapath {
         }
         Answer {
             outcome,
+            answered: verdict == 7 && dropped.is_some(),
             frame: out,
             mark: after.mark,
             endpoint,

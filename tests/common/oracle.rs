@@ -76,6 +76,8 @@ struct Flow {
     epoch: u32,
     scope: Scope,
     way: Way,
+    /// Longest packet of the container's it takes.
+    most: usize,
     closing: bool,
     fins: [bool; 2],
 }
@@ -312,6 +314,8 @@ struct View {
     flags: u8,
     bytes: usize,
     way: Way,
+    /// By which it came, or would have.
+    uplink: usize,
 }
 
 impl Oracle {
@@ -375,10 +379,6 @@ impl Oracle {
             Place::NoRoute => return Err("no-route"),
             Place::At(scope, way) => (scope, way),
         };
-        // The route is asked with the packet's length, and its answer may be only "too long".
-        if scope == Scope::Outside && view.bytes > mtu(view.remote.0) {
-            return Err("oversize");
-        }
         view.way = way;
         self.by_rules(&view, scope)?;
         Ok(if way == Way::Host {
@@ -390,12 +390,7 @@ impl Oracle {
 
     /// Where a live flow takes what its container sends.
     fn along(&self, view: &View, flow: &Flow) -> Result<Outcome, &'static str> {
-        let limit = if flow.way == Way::Uplink {
-            mtu(view.remote.0)
-        } else {
-            1500
-        };
-        if view.bytes > limit {
+        if view.bytes > flow.most {
             return Err("oversize");
         }
         match flow.way {
@@ -561,12 +556,21 @@ impl Oracle {
             view.remote.0,
             view.rule_port,
         )?;
+        if view.dir == 0 && scope == Scope::Outside && view.bytes > mtu(view.remote.0) {
+            return Err("oversize");
+        }
         if view.kind == Kind::Opens {
             let key = (view.endpoint, view.dir, view.proto, view.remote, view.local);
             let flow = Flow {
                 epoch: self.epoch,
                 scope,
                 way: view.way,
+                most: match (view.way, view.dir) {
+                    (Way::Uplink, 0) => mtu(view.remote.0),
+                    // Answers leave by the uplink it came in by, whatever the routes say.
+                    (Way::Uplink, _) => [1500, 1400][view.uplink],
+                    _ => 1500,
+                },
                 closing: false,
                 fins: [false, false],
             };
@@ -602,6 +606,7 @@ fn view(s: &Sample, dir: usize, kind: Kind, way: Way) -> View {
         },
         bytes: header + packet.transport.len(),
         way,
+        uplink: s.uplink,
     }
 }
 
