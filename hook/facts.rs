@@ -60,6 +60,24 @@ pub struct HostRoute {
     pub gateway: Option<IpAddr>,
 }
 
+/// What a policy routing rule of the host asks of a packet, as far as containers' packets differ from
+/// the host's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoutingRule {
+    /// Of which family.
+    pub is_ipv6: bool,
+    /// Its number in `ip rule`.
+    pub priority: u32,
+    /// `not`.
+    pub is_inverted: bool,
+    /// `fwmark`, under `mask`; 0 = any.
+    pub mark: u32,
+    /// Bits of the mark that count.
+    pub mask: u32,
+    /// `tos`, `dsfield` or `flowlabel`.
+    pub by_class: bool,
+}
+
 /// One thing the kernel must be able to do, as probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ability {

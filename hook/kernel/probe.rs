@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::netlink::{Netlink, addr, link, route};
+use super::netlink::{Netlink, addr, link, route, rule};
 use super::netns::Netns;
 use super::process::{self, Process};
 use super::{bpffs, caps, netns};
 use crate::error::{Context, Result};
-use crate::facts::{Ability, HostFacts, NamespaceFacts};
+use crate::facts::{Ability, HostFacts, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
 use crate::state::store::View;
 
@@ -51,6 +51,14 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         resolvers: resolvers(),
         now,
     })
+}
+
+/// Policy routing rules of the host.
+///
+/// # Errors
+/// When rtnetlink refuses.
+pub fn routing_rules() -> Result<Vec<RoutingRule>> {
+    rule::list(&Netlink::open()?)
 }
 
 /// /proc/sys/kernel/random/boot_id.

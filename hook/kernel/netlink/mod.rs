@@ -3,6 +3,7 @@
 pub mod addr;
 pub mod link;
 pub mod route;
+pub mod rule;
 pub mod socket;
 
 pub use socket::{Netlink, Refused};

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::args::Output;
 use super::endpoint;
 use crate::error::Result;
-use crate::facts::{Ability, HostFacts};
+use crate::facts::{Ability, HostFacts, RoutingRule};
 use crate::inspect::{self, Datapath, EndpointView};
 use crate::kernel::probe;
 use crate::plan::link;
@@ -66,6 +66,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
             "run as root on Linux 6.12 or newer",
         )],
     };
+    findings.push(of_routing(probe::routing_rules()));
     findings.push(of_config(environment));
     findings.extend(of_hooks(&hooks_dir::look(Path::new("/"))));
     findings.extend(of_podman(podman_version()));
@@ -129,6 +130,49 @@ fn of_host(facts: &HostFacts, environment: &Environment) -> Vec<Finding> {
         ),
     });
     findings
+}
+
+/// A container's packets follow the host's rules, but come with no mark and are routed without a look
+/// at their traffic class. That fails nothing: such a rule may be about the host's own traffic only.
+fn of_routing(rules: Result<Vec<RoutingRule>>) -> Finding {
+    const CHECK: &str = "routing";
+    let rules = match rules {
+        Ok(rules) => rules,
+        Err(e) => return Finding::bad(CHECK, e.to_string(), "run doctor as root"),
+    };
+    let passed_over: Vec<String> = rules.iter().filter_map(passes_over).collect();
+    if passed_over.is_empty() {
+        return Finding::good(CHECK, "containers follow all of the host's routing rules");
+    }
+    Finding {
+        check: CHECK,
+        ok: true,
+        detail: format!("not for containers: {}", passed_over.join(", ")),
+        fix: Some(
+            "where containers should follow it too, select by from, to, iif, ipproto, sport or dport"
+                .into(),
+        ),
+    }
+}
+
+/// Which rule it is, if it decides otherwise for a container than it would for a packet that the host
+/// forwards with a mark or by traffic class.
+fn passes_over(rule: &RoutingRule) -> Option<String> {
+    let mark = rule.mark & rule.mask;
+    // Without a mark `not fwmark` is true, as it should be.
+    let what = if mark != 0 && !rule.is_inverted {
+        format!("fwmark {mark:#x}, and their packets have no mark")
+    } else if rule.by_class {
+        "by traffic class".into()
+    } else {
+        return None;
+    };
+    let command = if rule.is_ipv6 {
+        "ip -6 rule"
+    } else {
+        "ip rule"
+    };
+    Some(format!("{command} {} ({what})", rule.priority))
 }
 
 fn of_config(environment: &Environment) -> Finding {
@@ -278,6 +322,44 @@ mod tests {
         assert!(!of_programs(Ok(datapath.clone())).ok);
         datapath.loaded = vec!["gen-2".into()];
         assert!(of_programs(Ok(datapath)).ok);
+    }
+
+    #[test]
+    fn rules_by_mark_and_class_are_named_and_fail_nothing() {
+        let plain = RoutingRule {
+            is_ipv6: false,
+            priority: 32766,
+            is_inverted: false,
+            mark: 0,
+            mask: u32::MAX,
+            by_class: false,
+        };
+        let marked = RoutingRule {
+            priority: 5210,
+            mark: 0x8_0000,
+            mask: 0xff_0000,
+            ..plain
+        };
+        let by_class = RoutingRule {
+            is_ipv6: true,
+            priority: 7,
+            by_class: true,
+            ..plain
+        };
+        // As wg-quick has it: everything but its own packets.
+        let not_marked = RoutingRule {
+            is_inverted: true,
+            ..marked
+        };
+        let finding = of_routing(Ok(vec![plain, not_marked]));
+        assert!(finding.ok && finding.fix.is_none(), "{finding:?}");
+        let finding = of_routing(Ok(vec![plain, marked, by_class]));
+        assert!(finding.ok && finding.fix.is_some(), "{finding:?}");
+        assert_eq!(
+            finding.detail,
+            "not for containers: ip rule 5210 (fwmark 0x80000, and their packets have no mark), \
+             ip -6 rule 7 (by traffic class)"
+        );
     }
 
     #[test]
