@@ -48,11 +48,13 @@ mod root {
             let field = &message[IPV4 + 4..IPV4 + 8];
             assert_eq!(
                 field,
-                [[0, 0], u16::try_from(mtu).unwrap().to_be_bytes()].concat()
+                [[0, 0], u16::try_from(mtu).expect("sound").to_be_bytes()].concat()
             );
             (IPV4, 576)
         } else {
-            let own = ADDRESSES[0][1].parse::<std::net::Ipv6Addr>().unwrap();
+            let own = ADDRESSES[0][1]
+                .parse::<std::net::Ipv6Addr>()
+                .expect("sound");
             assert_eq!(message[6..8], [58, 64]);
             assert_eq!(message[8..24], packet.bytes()[ETH + 24..ETH + 40]);
             assert_eq!(message[24..40], own.octets());
@@ -133,6 +135,22 @@ mod root {
         assert_eq!(d.sends(0, &packet).outcome, Outcome::Redirect);
         d.edit_flows(0, 0, |f| f.mtu_bytes = 700);
         answered(&mut d, &packet.payload(700).flags(ACK), 700);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn answers_by_the_uplink_the_question_came_by_fit_that_uplink() {
+        let mut d = open();
+        for (n, from, fits, mtu) in [
+            (1, "192.0.2.7:4000", 1400, 1400), // the routes say up0, with 1500
+            (0, "203.0.113.9:4000", 1500, 1500), // and up1, with 1400
+        ] {
+            let question = udp(from, "10.87.0.2:53");
+            assert_eq!(d.arrives(n, &question).outcome, Outcome::Redirect);
+            let fitting = question.reply().payload(fits - IPV4 - 12);
+            assert_eq!(d.sends(0, &fitting).outcome, Outcome::Redirect);
+            answered(&mut d, &fitting.payload(1), mtu);
+        }
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub const DROP_REASONS: &[DropReason] = reasons! {
     9 "spoofed-source" "its source is not an address of the sender";
     10 "checksum-offload" "asks for a checksum outside its own checksum field";
     11 "segmentation" "asks for a segmentation that does not fit the packet";
-    12 "oversize" "larger than the path takes";
+    12 "oversize" "larger than the path takes; told to the sender, unless routers may fragment it";
     13 "martian" "to or from a loopback, broadcast or reserved address";
     14 "icmp-type" "an ICMP type no container may use: redirects, router or neighbour discovery";
     15 "icmp-unrelated" "an ICMP error about no live flow";

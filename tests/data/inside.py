@@ -80,6 +80,24 @@ def udp(to, port, send="ping", timeout=5, source="", source_port=0):
         return {"ok": True, "reply": sock.recv(65536).decode(errors="replace")}
 
 
+def send_sizes(to, port, sizes, timeout=2):
+    """Datagrams of these sizes that nobody may fragment, each with its echo: how each of them fared."""
+    fared = []
+    six = family(to) == socket.AF_INET6
+    with socket.socket(family(to), socket.SOCK_DGRAM) as sock:
+        sock.settimeout(timeout)
+        # IP_MTU_DISCOVER or IPV6_MTU_DISCOVER, IP_PMTUDISC_DO: the same number in both.
+        sock.setsockopt(socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP, 23 if six else 10, 2)
+        sock.connect((to, port))
+        for size in sizes:
+            try:
+                sock.send(b"s" * size)
+                fared.append("echo" if len(sock.recv(65536)) == size else "another")
+            except OSError as error:
+                fared.append(failure(error)["error"])
+    return {"ok": True, "reply": " ".join(fared)}
+
+
 def ping(to, timeout=5, size=16):
     """One ICMP echo through an unprivileged socket."""
     six = family(to) == socket.AF_INET6
@@ -266,7 +284,7 @@ def devices():
 
 OPERATIONS = {
     f.__name__: f
-    for f in (tcp, open_tcp, say, udp, ping, listen, flows, take_heard, sniff, raw, upload, download, run, read, devices)
+    for f in (tcp, open_tcp, say, udp, send_sizes, ping, listen, flows, take_heard, sniff, raw, upload, download, run, read, devices)
 }
 
 

@@ -491,6 +491,14 @@ impl Container {
         }))
     }
 
+    /// Datagrams of these sizes that nobody may fragment, and how each of them fared: `echo`, or
+    /// the errno of the send or of the wait for its echo.
+    #[track_caller]
+    pub fn send_sizes(&self, to: &str, port: u16, sizes: &[u32]) -> String {
+        self.answer(&json!({"op": "send_sizes", "to": to, "port": port, "sizes": sizes}))
+            .expect("a list")
+    }
+
     /// Echoes from now on.
     #[track_caller]
     pub fn listen(&self, protocol: &str, port: u16) {

@@ -19,6 +19,7 @@
 pub mod attacks;
 pub mod cli;
 pub mod container;
+pub mod far;
 pub mod frames;
 pub mod hook;
 pub mod host;
