@@ -87,7 +87,8 @@ enum nk_drop {
 	NK_DROP_NAT_ADDRESS = 33, /* the uplink has no address to masquerade with */
 	NK_DROP_NAT_PROTOCOL = 34, /* has no ports that could be translated */
 	NK_DROP_NAT_DIRECT = 35, /* from the wire to an address that only this host knows */
-	NK_DROPS = 36,
+	NK_DROP_ADDRESS_CONFLICT = 36, /* not dropped: another machine claims the address */
+	NK_DROPS = 37,
 };
 
 struct nk_addr_key {
@@ -106,6 +107,8 @@ struct nk_addr {
 	__u8 local_index; /* position among the endpoint's addresses; part of nk_flow_key */
 	__u8 flags; /* enum nk_addr_flags */
 	__u8 pad[2];
+	__u32 lan_ifindex; /* the uplink whose neighbours ask for it; 0 = none does */
+	__u32 reserved;
 };
 
 /* nk_locals: the address that a masqueraded local_index stands for. */
@@ -277,7 +280,7 @@ struct nk_counters {
 	struct nk_traffic traffic[NK_DIRS];
 };
 
-_Static_assert(sizeof(struct nk_addr) == 16, "ABI");
+_Static_assert(sizeof(struct nk_addr) == 24, "ABI");
 _Static_assert(sizeof(struct nk_endpoint) == 64, "ABI");
 _Static_assert(sizeof(struct nk_rule_key) == 24, "ABI");
 _Static_assert(sizeof(struct nk_flow_key) == 24, "ABI");

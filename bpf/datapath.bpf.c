@@ -26,6 +26,7 @@
 #include "send.h"
 #include "toobig.h"
 #include "wire.h"
+#include "reply.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -534,7 +535,8 @@ static __noinline int nk_wire_masqueraded(struct __sk_buff *skb)
 
 /*
  * Attached to each uplink's tcx ingress. Everything that is not for an endpoint
- * goes on untouched: fail open for the host, fail closed for endpoints.
+ * goes on untouched: fail open for the host, fail closed for endpoints. First of
+ * all what the uplink's neighbours ask about endpoints, mostly by broadcast.
  */
 SEC("tcx/ingress")
 int nk_from_wire(struct __sk_buff *skb)
@@ -542,8 +544,11 @@ int nk_from_wire(struct __sk_buff *skb)
 	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
 	struct nk_addr *receiver;
 	__u32 primary_ifindex;
-	int reason;
+	int reason, verdict;
 
+	verdict = nk_reply(skb);
+	if (verdict != NK_NO_REPLY)
+		return verdict;
 	if (nk_wire_is_elsewhere(skb))
 		return TCX_NEXT;
 	receiver = nk_wire_receiver(skb);

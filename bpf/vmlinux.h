@@ -220,6 +220,7 @@ struct __sk_buff {
 
 enum {
 	PACKET_HOST = 0,
+	PACKET_OTHERHOST = 3,
 };
 
 enum {
@@ -273,6 +274,18 @@ struct ipv6hdr {
 	__u8 hop_limit;
 	__u32 saddr[4];
 	__u32 daddr[4];
+};
+
+struct arphdr_ipv4 { /* struct arphdr with what it leaves out: Ethernet and IPv4 */
+	__be16 ar_hrd;
+	__be16 ar_pro;
+	__u8 ar_hln;
+	__u8 ar_pln;
+	__be16 ar_op;
+	__u8 ar_sha[6];
+	__u8 ar_sip[4];
+	__u8 ar_tha[6];
+	__u8 ar_tip[4];
 };
 
 struct tcphdr {

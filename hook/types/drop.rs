@@ -54,6 +54,7 @@ pub const DROP_REASONS: &[DropReason] = reasons! {
     33 "nat-address" "masqueraded: the uplink has no address to send it from";
     34 "nat-protocol" "masqueraded: neither TCP, UDP nor an echo request to a single address";
     35 "nat-direct" "from the wire to a masqueraded address, which only this host knows";
+    36 "address-conflict" "another machine on the network claims the container's address (seen, not dropped)";
 };
 
 /// The reason with this ABI number.

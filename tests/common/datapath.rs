@@ -94,7 +94,11 @@ route add 2001:db8:87::3/128 dev nk1
 pub enum Outcome {
     Pass,
     Redirect,
+    /// Sent back by the uplink it came in by, as an answer of our own.
+    Answer,
     Next,
+    /// Left alone, but counted.
+    Noted(&'static str),
     Drop(&'static str),
 }
 
@@ -375,6 +379,19 @@ impl Datapath {
         put(&self.skel.maps.nk_uplinks, &self.ifindex.up[n], &uplink);
     }
 
+    /// Gives endpoint `id` one more address, for which the neighbours on uplink `n` may ask.
+    pub fn lan(&self, id: u32, address: &str, n: usize) {
+        let owner = types::nk_addr {
+            endpoint_id: id,
+            primary_ifindex: self.ifindex.primary[id as usize],
+            peer_ifindex: self.ifindex.peer[id as usize],
+            local_index: 2,
+            lan_ifindex: self.ifindex.up[n],
+            ..Default::default()
+        };
+        put(&self.skel.maps.nk_addrs, &mapped(addr(address)), &owner);
+    }
+
     /// Makes all addresses of an endpoint masqueraded ones, with so many ports from `first`.
     pub fn masquerade(&self, id: u32, first: u16, count: u16) {
         let maps = &self.skel.maps;
@@ -541,15 +558,17 @@ impl Datapath {
         let (endpoint, dropped, opened) = self.counted(direction, frame.len());
         let outcome = match (verdict, dropped) {
             (0, None) => Outcome::Pass,
+            (7, None) if hook == Hook::FromWire && endpoint.is_none() => Outcome::Answer,
             (7, None) => Outcome::Redirect,
             (-1, None) => Outcome::Next,
+            (-1, Some(code)) => Outcome::Noted(reason(code).expect("reasons have a name").name),
             (2 | 7, Some(code)) => Outcome::Drop(reason(code).expect("reasons have a name").name),
             other => panic!("verdict and counters disagree: {other:?} at {hook:?}"),
         };
         if hook != Hook::Guard {
             assert_eq!(
                 endpoint.is_none(),
-                outcome == Outcome::Next,
+                matches!(outcome, Outcome::Next | Outcome::Answer),
                 "{outcome:?} counted"
             );
         }

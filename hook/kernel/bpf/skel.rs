@@ -20,7 +20,7 @@ include!(concat!(env!("OUT_DIR"), "/datapath.skel.rs"));
 
 /// Sizes both sides agree on; `abi.h` asserts the same.
 const _: () = {
-    assert!(size_of::<types::nk_addr>() == 16);
+    assert!(size_of::<types::nk_addr>() == 24);
     assert!(size_of::<types::nk_endpoint>() == 64);
     assert!(size_of::<types::nk_rule_key>() == 24);
     assert!(size_of::<types::nk_rule>() == 8);
