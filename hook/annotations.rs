@@ -298,7 +298,7 @@ impl<'k> Reader<'k> {
     }
 
     fn reach(&mut self) -> Option<Reach> {
-        self.word("reach", &["auto", "routed", "masquerade"], &["lan"])
+        self.word("reach", &["auto", "routed", "lan", "masquerade"], &[])
             .and_then(Reach::from_word)
     }
 

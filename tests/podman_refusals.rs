@@ -150,8 +150,8 @@ mod guest {
             ),
             (auto().with("mode", "audit"), &["mode", "not yet supported"]),
             (
-                auto().with("reach", "lan"),
-                &["reach", "not yet supported", "routed"],
+                auto().with("reach", "near"),
+                &["reach", "near", "routed", "lan", "masquerade"],
             ),
             (
                 auto().with("rate-egress", "1M"),

@@ -165,7 +165,7 @@ fn is_reserved(store: &Store, record: &EndpointRecord) -> Result<bool> {
     Ok(now.is_some_and(|r| r.boot_id == record.boot_id && r.id == record.id))
 }
 
-/// The last step opens the endpoint: packets pass only once the record says that all stands, so
+/// Publication opens the endpoint: packets pass only once the record says that all stands, so
 /// whatever a kill leaves either is on record or has no network. What was loaded then stays.
 fn build(
     store: &Store,
@@ -175,12 +175,18 @@ fn build(
     journal: &mut dyn Journal,
     deadline: &Deadline,
 ) -> Result<EndpointRecord> {
-    let (building, opening) = steps.split_at(steps.len().saturating_sub(1));
+    let (building, opening) = steps.split_at(opening(steps));
     apply(building, record, host, journal, deadline)?;
     let record = activate(store, host, deadline)?;
     apply(opening, &record, host, journal, deadline)?;
     host.commit()?;
     Ok(record)
+}
+
+/// Index of the step that opens the endpoint.
+fn opening(steps: &[Step]) -> usize {
+    let opens = |step: &Step| matches!(step, Step::PublishAddresses { .. });
+    steps.iter().position(opens).unwrap_or(steps.len())
 }
 
 fn activate(store: &Store, host: &dyn Host, deadline: &Deadline) -> Result<EndpointRecord> {

@@ -221,9 +221,13 @@ impl Place {
     }
 
     fn create(&self, host: &mut FakeHost) -> Result<EndpointRecord> {
+        self.create_with(host, &steps())
+    }
+
+    fn create_with(&self, host: &mut FakeHost, steps: &[Step]) -> Result<EndpointRecord> {
         let store = Store::open(&self.0).unwrap();
         let lock = store.lock_endpoint(record().cookie, &later()).unwrap();
-        create_on(host, &self.0, lock, &record(), &steps(), &later())
+        create_on(host, &self.0, lock, &record(), steps, &later())
     }
 }
 
@@ -269,6 +273,29 @@ fn what_cannot_be_taken_back_keeps_its_reservation_and_journal() {
     place.create(&mut host).unwrap_err();
     assert!(store.view().find(record().cookie).unwrap().is_some());
     assert_eq!(store.view().journals().unwrap(), [record().cookie]);
+}
+
+#[test]
+fn packets_are_delivered_once_the_record_says_that_all_stands() {
+    let mut steps = steps();
+    steps.push(Step::PublishAddresses {
+        id: EndpointId(3),
+        addresses: vec![],
+    });
+    steps.push(Step::ClaimAddresses(vec![]));
+    for (fails, phase) in [
+        ("attach", Phase::Creating),
+        ("deliver", Phase::Active),
+        ("answer for", Phase::Active),
+    ] {
+        let place = Place::new("opening");
+        let store = place.reserve();
+        let mut host = FakeHost::new(Some(fails));
+        host.fail_undo = true;
+        place.create_with(&mut host, &steps).unwrap_err();
+        let left = store.view().find(record().cookie).unwrap().unwrap();
+        assert_eq!(left.phase, phase, "{fails}");
+    }
 }
 
 #[test]

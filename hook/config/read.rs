@@ -301,7 +301,7 @@ impl<'t> Reader<'t> {
         }
         let words = Reach::ALL.map(Reach::word).join(", ");
         match text {
-            Some(later @ ("lan" | "auto")) => {
+            Some(later @ "auto") => {
                 let message = format!("pool.reach: {later} is not yet supported");
                 self.hinted(
                     &value.span(),

@@ -126,12 +126,12 @@ fn later_keys_are_refused_not_ignored() {
         &["audit_allowed", "nat_ports"],
     );
     refused("[dns]\nsearch = []\n", &["dns.search: not yet supported"]);
-    let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"lan\"\n";
+    let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"auto\"\n";
     refused(
         pool,
         &[
-            "line 3: pool.reach: lan is not yet supported",
-            "routed, masquerade",
+            "line 3: pool.reach: auto is not yet supported",
+            "routed, lan, masquerade",
         ],
     );
 }
@@ -159,7 +159,7 @@ fn pools_are_checked() {
     );
     refused(
         "[[pool]]\nprefix = \"192.0.2.0/24\"\nreach = \"router\"\n",
-        &["line 3: pool.reach: not one of: routed, masquerade"],
+        &["line 3: pool.reach: not one of: routed, lan, masquerade"],
     );
     refused("[pool]\nprefix = \"192.0.2.0/24\"\n", &["[[pool]]"]);
     let warned = Config::parse(&pool("10.200.0.0/24")).unwrap();

@@ -5,9 +5,11 @@ use caps::{CapSet, Capability, CapsHashSet};
 use crate::error::{Error, Kind, Result};
 
 /// What setting up an endpoint takes, and why.
-const NEEDED: [Capability; 6] = [
+const NEEDED: [Capability; 7] = [
     // Devices, addresses, routes, tcx and netkit links.
     Capability::CAP_NET_ADMIN,
+    // Questions to the neighbours of an uplink.
+    Capability::CAP_NET_RAW,
     // Maps and programs.
     Capability::CAP_BPF,
     // Pointer leaks and speculation rules that the verifier applies without it.

@@ -3,24 +3,27 @@
 //! A step fills in what becomes known (interface indexes, generation) in the record. An undo is
 //! right whether its step ran whole, half or never, and may run twice.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bpf::maps::Maps;
 use super::bpf::{attach, load};
 use super::bpffs::{self, Pins};
-use super::netlink::{Netlink, addr, link, route};
+use super::lan;
+use super::netlink::{Netlink, addr, link, neighbour, route};
 use super::netns::Netns;
 use super::reserved_ports;
 use super::sysctl;
 use super::whole;
 use crate::error::{Error, Kind, Result};
-use crate::plan::step::{PairSpec, RouteSpec, Side, Step, Undo, Uplink};
+use crate::plan::step::{LanSpec, PairSpec, RouteSpec, Side, Step, Undo, Uplink};
 use crate::state::Paths;
 use crate::state::fresh::Fresh;
 use crate::state::lock::{Deadline, Lock};
 use crate::state::store::{Store, View};
 use crate::types::name::IfName;
 use crate::types::port::PortRange;
+use crate::types::reach::LanAddress;
 use crate::types::record::EndpointRecord;
 
 /// For the generation lock: a first load takes a second or two on a slow machine.
@@ -233,6 +236,36 @@ impl RealHost {
         }
     }
 
+    fn add_proxies(&mut self, specs: &[LanSpec]) -> Result<()> {
+        for spec in specs {
+            for address in &spec.addresses {
+                if let IpAddr::V6(v6) = address {
+                    neighbour::add_proxy(self.outside()?, spec.uplink.ifindex, *v6)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_proxies(&mut self, lan: &[LanAddress]) -> Result<()> {
+        let mut first = Ok(());
+        for one in lan {
+            if let IpAddr::V6(v6) = one.address {
+                let removed = neighbour::remove_proxy(self.outside()?, one.ifindex, v6);
+                first = first.and(removed);
+            }
+        }
+        first
+    }
+
+    /// An announcement that does not leave is no failure: neighbours ask, and are answered.
+    fn claim_addresses(&mut self, specs: &[LanSpec]) -> Result<()> {
+        let (id, lan) = (self.record.id, self.record.lan.clone());
+        self.maps()?.answer_for(id, &lan)?;
+        lan::announce(specs).unwrap_or_else(|e| log::warn!("announce: {e}"));
+        Ok(())
+    }
+
     fn release_generation(&mut self) -> Result<()> {
         let (store, _lock) = self.lock()?;
         let Some(fresh) = store.view().fresh() else {
@@ -280,6 +313,9 @@ impl Host for RealHost {
     fn run(&mut self, step: &Step) -> Result<()> {
         let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
         match step {
+            Step::ProbeAddresses(specs) => lan::probe(specs),
+            Step::AddProxies(specs) => self.add_proxies(specs),
+            Step::ClaimAddresses(specs) => self.claim_addresses(specs),
             Step::EnsureGeneration => self.ensure_generation(),
             Step::EnsureUplinks(uplinks) => self.ensure_uplinks(uplinks),
             Step::ReservePorts(ports) => self.reserve_ports(*ports),
@@ -322,6 +358,7 @@ impl Host for RealHost {
             Undo::ReleaseUplinks => self.release_uplinks(),
             Undo::ReleasePorts => self.release_ports(),
             Undo::DeletePair { primary } => self.delete_pair(primary),
+            Undo::RemoveProxies { lan } => self.remove_proxies(lan),
             Undo::ClearMaps { id } if has_maps => self.maps()?.clear(*id),
             Undo::RetractAddresses { id, addresses } if has_maps => {
                 self.maps()?.retract(*id, addresses)

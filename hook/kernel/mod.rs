@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod caps;
 pub mod host;
+pub mod lan;
 pub mod netlink;
 pub mod netns;
 pub mod probe;

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::compile::compile;
 use super::ipam::{Field, words};
+use super::lan;
 use super::link::{self, Uplinks, is_ours};
 use super::policy::{Places, Policy};
 use super::rules::{RuleSet, Target};
@@ -20,7 +21,7 @@ use crate::request::Request;
 use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
 use crate::types::name::{IfName, nearest};
-use crate::types::reach::Reach;
+use crate::types::reach::{LanAddress, Reach};
 use crate::types::record::{EndpointRecord, Phase};
 
 /// Layout of the record.
@@ -39,6 +40,7 @@ struct Design {
     maps: MapSpec,
     sizes: LinkSizes,
     routes: Vec<IpNet>,
+    lan: Vec<LanAddress>,
 }
 
 /// Plans an endpoint for a namespace that has none.
@@ -73,8 +75,11 @@ pub(super) fn create(
         pools: &pools_in_effect,
         name: &name,
     };
-    pools::check(config, host)
+    let pools = pools::check(config, host);
+    let of_lan = lan::check_pools(config, host, &known);
+    pools
         .iter()
+        .chain(of_lan.iter())
         .for_each(|e| faults.push(e.clone()));
     let design = wishes.and_then(|w| design(&w, field, guard, &mut faults));
     let design = faults.into_result(design)?;
@@ -120,6 +125,7 @@ fn record(
         peer_ifindex: 0,
         addresses: design.addresses.iter().map(|(net, _)| *net).collect(),
         reach: design.addresses.iter().map(|(_, reach)| *reach).collect(),
+        lan: design.lan.clone(),
         egress: design.policy.egress.texts(),
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
@@ -183,6 +189,7 @@ fn design(
         None
     };
     let routes = routes(wishes, &addresses, faults);
+    let lan = lan::locate(field.host, field.uplinks, &addresses);
     let (id, primary) = primary?;
     let sizes = LinkSizes {
         mtu_bytes: mtu_bytes?,
@@ -207,6 +214,7 @@ fn design(
         },
         sizes,
         routes,
+        lan,
     })
 }
 
@@ -343,11 +351,17 @@ fn routes(wishes: &Wishes, addresses: &[(IpNet, Reach)], faults: &mut ErrorList)
     routes
 }
 
-/// The order is the safety: programs stand before the devices come up, and packets are delivered
-/// last.
+/// The order is the safety: nothing is built for an address that somebody has, programs stand
+/// before the devices come up, and packets are delivered last.
 fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -> Vec<Step> {
     let guard = design.maps.guard;
-    let mut steps = vec![Step::EnsureGeneration, Step::EnsureUplinks(uplinks.specs())];
+    let uplinks = uplinks.specs();
+    let lan = lan::specs(&uplinks, &design.lan);
+    let mut steps = Vec::new();
+    if !lan.is_empty() {
+        steps.push(Step::ProbeAddresses(lan.clone()));
+    }
+    steps.extend([Step::EnsureGeneration, Step::EnsureUplinks(uplinks.clone())]);
     if design.maps.nat.is_some() {
         steps.push(Step::ReservePorts(config.nat_ports));
     }
@@ -379,10 +393,22 @@ fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_
             .iter()
             .map(|(a, _)| route(Side::Primary, IpNet::from(*a))),
     );
+    let ipv6: Vec<LanAddress> = design
+        .lan
+        .iter()
+        .copied()
+        .filter(|l| l.address.is_ipv6())
+        .collect();
+    if !ipv6.is_empty() {
+        steps.push(Step::AddProxies(lan::specs(&uplinks, &ipv6)));
+    }
     steps.push(Step::PublishAddresses {
         id: design.id,
         addresses,
     });
+    if !lan.is_empty() {
+        steps.push(Step::ClaimAddresses(lan));
+    }
     steps
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::lan;
 use super::lease::Giver;
 use super::link::Uplinks;
 use super::pools::{self, Family, single, snippet};
@@ -81,6 +82,8 @@ impl<'c> Field<'c> {
         let mut taken: HashSet<IpAddr> = of_endpoints.collect();
         taken.extend(self.host.addresses.iter().map(|a| a.net.addr()));
         taken.extend(self.host.routes.iter().filter_map(single));
+        taken.extend(self.host.routes.iter().filter_map(|r| r.gateway));
+        taken.extend(lan::networks(self.host, self.uplinks).flat_map(|n| n.edges()));
         taken.extend(wishes.address.iter().filter_map(|w| match w {
             AddressWish::Static { addr, .. } => Some(*addr),
             _ => None,
@@ -218,17 +221,44 @@ impl<'c> Field<'c> {
                 pools::check_built_in(pool, self.config, self.host)?;
                 match reach {
                     Some(wish) if !pool.reach.permits(wish) => Err(contradiction(addr, pool, wish)),
-                    wish => Ok((net, wish.unwrap_or(pool.reach))),
+                    wish => {
+                        let reach = wish.unwrap_or(pool.reach);
+                        if reach == Reach::Lan {
+                            lan::check(self.host, self.uplinks, addr)?;
+                        }
+                        Ok((net, reach))
+                    }
                 }
             }
-            None => {
+            None => Ok((net, self.check_outside_pools(addr, reach)?)),
+        }
+    }
+
+    /// How an address outside the pools is reached, if it may be.
+    fn check_outside_pools(self, addr: IpAddr, reach: Option<Reach>) -> Result<Reach> {
+        match (lan::network(self.host, self.uplinks, addr), reach) {
+            (Some(_), None) | (_, Some(Reach::Lan)) => {
+                lan::check(self.host, self.uplinks, addr)?;
+                Ok(Reach::Lan)
+            }
+            (Some(network), Some(wish)) => {
+                let (net, name) = (network.net.trunc(), &network.link.name);
+                let message = format!(
+                    "annotation io.oci-netkit.reach: {wish}, but {addr} is inside {net} ({name}), \
+                     whose machines would not find it"
+                );
+                Err(Error::new(Kind::BadInput, message).with_hint(
+                    "leave the key out (or write lan), or take an address outside that network",
+                ))
+            }
+            (None, wish) => {
                 self.check_subnet(addr)?;
-                Ok((net, reach.unwrap_or(Reach::Masquerade)))
+                Ok(wish.unwrap_or(Reach::Masquerade))
             }
         }
     }
 
-    /// Whether an address outside the pools is the host's neighbours' to have.
+    /// Whether an address outside the pools is that of a network behind the host.
     fn check_subnet(self, addr: IpAddr) -> Result<()> {
         let subnet = self
             .host
@@ -237,12 +267,6 @@ impl<'c> Field<'c> {
             .find(|a| a.net.prefix_len() < a.net.max_prefix_len() && a.net.contains(&addr));
         if let Some(subnet) = subnet {
             let (net, link) = (subnet.net.trunc(), self.link_name(subnet.net.addr()));
-            if self.uplinks.has(subnet.ifindex) {
-                let message =
-                    format!("{addr} is inside {net}{link}: reach=lan is not yet supported");
-                return Err(fault(Kind::BadInput, message)
-                    .with_hint("take an address of a prefix that is routed to this host"));
-            }
             return Err(fault(
                 Kind::Conflict,
                 format!("{addr} is inside {net}{link}"),
@@ -279,10 +303,15 @@ fn contradiction(addr: IpAddr, pool: &Pool, wish: Reach) -> Error {
         "annotation io.oci-netkit.reach: {wish}, but {addr} is of the pool {prefix}, which has \
          reach={reach}"
     );
-    Error::new(Kind::BadInput, message).with_hint(format!(
-        "leave the key out, or if the network routes {prefix} to this host, write to {PATH}: \
-         pool = [{{ prefix = \"{prefix}\", reach = \"{wish}\" }}]"
-    ))
+    Error::new(Kind::BadInput, message).with_hint(match wish {
+        Reach::Routed => format!(
+            "leave the key out, or if the network routes {prefix} to this host, write to {PATH}: \
+             pool = [{{ prefix = \"{prefix}\", reach = \"{wish}\" }}]"
+        ),
+        Reach::Lan | Reach::Masquerade => {
+            "leave the key out, or take an address outside the pool".into()
+        }
+    })
 }
 
 fn no_ipv6() -> Error {

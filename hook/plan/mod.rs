@@ -8,6 +8,7 @@ pub mod compile;
 mod create;
 mod ipam;
 mod join;
+mod lan;
 mod lease;
 pub mod link;
 pub mod locate;

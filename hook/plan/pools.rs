@@ -44,8 +44,8 @@ impl Family {
 /// For hints: a pool in one line that may stand in the config as it is.
 pub(super) fn snippet(family: Family, reach: Reach) -> String {
     let prefix = match (family, reach) {
-        (Family::V4, Reach::Routed) => "192.0.2.0/24",
-        (Family::V6, Reach::Routed) => "2001:db8::/64",
+        (Family::V4, Reach::Routed | Reach::Lan) => "192.0.2.0/24",
+        (Family::V6, Reach::Routed | Reach::Lan) => "2001:db8::/64",
         (Family::V4, Reach::Masquerade) => "10.86.0.0/16",
         (Family::V6, Reach::Masquerade) => "fd12:3456:789a::/64",
     };
@@ -65,10 +65,11 @@ pub(super) fn in_effect(config: &Config, host: &HostFacts) -> Vec<Pool> {
     [BUILT_IN].into_iter().chain(ula).map(masqueraded).collect()
 }
 
-/// Pools of the config that the host routes elsewhere: a mistake whoever asks.
+/// Pools of the config that the host routes elsewhere: a mistake whoever asks. A lan pool is part of
+/// such a network, see `lan.rs`.
 pub(super) fn check(config: &Config, host: &HostFacts) -> ErrorList {
     let mut faults = ErrorList::new();
-    for pool in &config.pools {
+    for pool in config.pools.iter().filter(|p| p.reach != Reach::Lan) {
         if let Some(met) = met(pool, host) {
             faults.push(
                 Error::new(Kind::Config, format!("pool {} overlaps {met}", pool.prefix)).with_hint(

@@ -12,7 +12,7 @@ use super::compile::TrieEntry;
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::name::IfName;
 use crate::types::port::{PortRange, PortShare};
-use crate::types::reach::Reach;
+use crate::types::reach::{LanAddress, Reach};
 use crate::types::record::EndpointRecord;
 
 /// Which end of the pair, hence which namespace.
@@ -67,6 +67,15 @@ pub struct Uplink {
     pub mtu_bytes: u32,
 }
 
+/// Addresses of an uplink's own network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanSpec {
+    /// The uplink.
+    pub uplink: Uplink,
+    /// Single, of both families.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// What an endpoint masquerades with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NatSpec {
@@ -111,6 +120,8 @@ pub struct RouteSpec {
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Ask the neighbours whether somebody has these addresses; changes nothing.
+    ProbeAddresses(Vec<LanSpec>),
     /// Load and pin the programs and shared maps of this version, unless they are there.
     EnsureGeneration,
     /// Attach from_wire to these uplinks and enter them in the maps, unless they are there.
@@ -150,6 +161,8 @@ pub enum Step {
         /// The route.
         route: RouteSpec,
     },
+    /// Have the uplinks hear what is asked for the IPv6 ones: an NTF_PROXY neighbour for each.
+    AddProxies(Vec<LanSpec>),
     /// Enter the addresses in `nk_addrs`: from here on packets are delivered.
     PublishAddresses {
         /// Index in the maps.
@@ -157,6 +170,8 @@ pub enum Step {
         /// In the order that gives `local_index`, with how each is reached.
         addresses: Vec<(IpAddr, Reach)>,
     },
+    /// Answer the neighbours' questions for these addresses from here on, and announce them.
+    ClaimAddresses(Vec<LanSpec>),
 }
 
 /// How to take a step back. Always safe to run, also twice, also when the step never ran.
@@ -184,6 +199,11 @@ pub enum Undo {
         /// Names the pin directory.
         cookie: NetnsCookie,
     },
+    /// Remove the NTF_PROXY neighbours.
+    RemoveProxies {
+        /// Those of IPv4 never had one.
+        lan: Vec<LanAddress>,
+    },
     /// Remove the addresses from `nk_addrs`, if they are this endpoint's.
     RetractAddresses {
         /// Index in the maps.
@@ -194,8 +214,8 @@ pub enum Undo {
 }
 
 impl Step {
-    /// How to take it back; `None` where another step's undo does it: addresses, routes, sysctls
-    /// and link state die with the pair.
+    /// How to take it back; `None` where there is nothing to, or another step's undo does it:
+    /// addresses, routes, sysctls and link state die with the pair.
     #[must_use]
     pub fn undo(&self, record: &EndpointRecord) -> Option<Undo> {
         match self {
@@ -213,7 +233,13 @@ impl Step {
                 id: *id,
                 addresses: addresses.iter().map(|(addr, _)| *addr).collect(),
             }),
-            Self::SetSysctl { .. }
+            Self::AddProxies(_) => Some(Undo::RemoveProxies {
+                lan: record.lan.clone(),
+            }),
+            // Claims end with the publication.
+            Self::ProbeAddresses(_)
+            | Self::ClaimAddresses(_)
+            | Self::SetSysctl { .. }
             | Self::AddAddress(_)
             | Self::LinkUp(_)
             | Self::AddRoute { .. } => None,
@@ -224,6 +250,9 @@ impl Step {
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
+            Self::ProbeAddresses(lan) => format!("ask whether somebody has {}", list(lan)),
+            Self::AddProxies(lan) => format!("listen to questions for {}", list(lan)),
+            Self::ClaimAddresses(lan) => format!("answer for {} and announce it", list(lan)),
             Self::EnsureGeneration => "load programs and maps".into(),
             Self::EnsureUplinks(uplinks) => {
                 let names: Vec<&str> = uplinks.iter().map(|u| u.name.as_str()).collect();
@@ -270,6 +299,15 @@ impl Step {
             }
         }
     }
+}
+
+/// "192.0.2.7, 192.0.2.8 (eth0)".
+fn list(lan: &[LanSpec]) -> String {
+    let of = |spec: &LanSpec| {
+        let addresses: Vec<String> = spec.addresses.iter().map(ToString::to_string).collect();
+        format!("{} ({})", addresses.join(", "), spec.uplink.name)
+    };
+    lan.iter().map(of).collect::<Vec<_>>().join(", ")
 }
 
 impl Side {

@@ -106,11 +106,16 @@ impl Teardown {
 /// How to take a whole endpoint down, newest first. Every undo is safe if its step never ran.
 #[must_use]
 pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
-    let mut undos = vec![
-        Undo::RetractAddresses {
-            id: record.id,
-            addresses: record.addresses.iter().map(IpNet::addr).collect(),
-        },
+    let mut undos = vec![Undo::RetractAddresses {
+        id: record.id,
+        addresses: record.addresses.iter().map(IpNet::addr).collect(),
+    }];
+    if record.lan.iter().any(|l| l.address.is_ipv6()) {
+        undos.push(Undo::RemoveProxies {
+            lan: record.lan.clone(),
+        });
+    }
+    undos.extend([
         Undo::DetachPrograms {
             cookie: record.cookie,
         },
@@ -118,7 +123,7 @@ pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
         Undo::DeletePair {
             primary: record.primary.clone(),
         },
-    ];
+    ]);
     if record.nat.is_some() {
         undos.push(Undo::ReleasePorts);
     }

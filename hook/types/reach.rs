@@ -2,6 +2,7 @@
 //! What each means for packets is the datapath's business. Pure.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,31 +12,32 @@ use serde::{Deserialize, Serialize};
 pub enum Reach {
     /// Its prefix is routed to this host.
     Routed,
+    /// It is of an uplink's own network, and its neighbours there ask for it.
+    Lan,
     /// Not at all: what the container sends leaves under an address of this host.
     Masquerade,
 }
 
 impl Reach {
     /// All of them, in the order that texts name them.
-    pub const ALL: [Self; 2] = [Self::Routed, Self::Masquerade];
+    pub const ALL: [Self; 3] = [Self::Routed, Self::Lan, Self::Masquerade];
 
     /// As it is written.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Routed => "routed",
+            Self::Lan => "lan",
             Self::Masquerade => "masquerade",
         }
     }
 
     /// Whether an address that is reached like this can be treated as `wish` says: less of the
-    /// outside may reach it, never more.
+    /// outside may reach it, never more. Not so where neighbours share the network: an address that
+    /// nobody answers for may be one of theirs.
     #[must_use]
     pub fn permits(self, wish: Self) -> bool {
-        match self {
-            Self::Routed => true,
-            Self::Masquerade => wish == Self::Masquerade,
-        }
+        self == wish || (self, wish) == (Self::Routed, Self::Masquerade)
     }
 
     /// What a word means; `None` if it is none of them.
@@ -43,6 +45,15 @@ impl Reach {
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|r| r.word() == word)
     }
+}
+
+/// An address that is reached as [`Reach::Lan`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanAddress {
+    /// Single.
+    pub address: IpAddr,
+    /// Index of the uplink whose neighbours ask for it.
+    pub ifindex: u32,
 }
 
 impl fmt::Display for Reach {

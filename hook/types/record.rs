@@ -12,7 +12,7 @@ use super::id::{ContainerId, EndpointId, NetnsCookie};
 use super::lease::Lease;
 use super::name::IfName;
 use super::port::PortShare;
-use super::reach::Reach;
+use super::reach::{LanAddress, Reach};
 
 /// How far the endpoint has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,9 @@ pub struct EndpointRecord {
     /// How each of `addresses` is reached; read through [`Self::reached`].
     #[serde(default)]
     pub reach: Vec<Reach>,
+    /// Those of `addresses` that uplinks answer for.
+    #[serde(default)]
+    pub lan: Vec<LanAddress>,
     /// Texts of the rules in effect, in the order of their rule index.
     pub egress: Vec<String>,
     /// As `egress`.
@@ -133,6 +136,7 @@ impl EndpointRecord {
             peer_ifindex: 0,
             addresses: Vec::new(),
             reach: Vec::new(),
+            lan: Vec::new(),
             egress: Vec::new(),
             ingress: Vec::new(),
             resolvers: Vec::new(),

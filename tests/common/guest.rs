@@ -170,6 +170,7 @@ impl Container {
             peer_ifindex: 0,
             addresses: addresses(id).iter().map(|a| (*a).into()).collect(),
             reach: vec![],
+            lan: vec![],
             egress: vec![],
             ingress: vec![],
             resolvers: vec![],

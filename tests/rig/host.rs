@@ -103,6 +103,14 @@ impl Snapshot {
                 without_numbers,
             ),
         );
+        add(
+            "proxies",
+            lines(&run(&["ip", "neigh", "show", "proxy"]), str::to_owned),
+        );
+        add(
+            "groups",
+            lines(&run(&["ip", "maddr", "show", "dev", "eth0"]), str::to_owned),
+        );
         add("rules", lines(&run(&["ip", "rule"]), str::to_owned));
         add("state", tree(Path::new(STATE)));
         add("pins", tree(Path::new(PINS)));

@@ -25,6 +25,7 @@ use crate::types::drop::{DropReason, reason};
 use crate::types::id::EndpointId;
 use crate::types::reach::Reach;
 
+mod lan;
 mod nat;
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
@@ -493,7 +494,7 @@ fn sum(cpus: &[types::nk_counters]) -> Counters {
 
 fn flags_of(reach: Reach) -> u8 {
     let flags = match reach {
-        Reach::Routed => 0,
+        Reach::Routed | Reach::Lan => 0,
         Reach::Masquerade => types::nk_addr_flags::NK_ADDR_MASQUERADE.0,
     };
     // All flags fit: the field in bpf/abi.h has 8 bits.

@@ -144,6 +144,18 @@ impl<K: Plain, V: Plain> Map<K, V> {
         answer(rc).map(drop)
     }
 
+    /// Writes an element that is there; false if it is not.
+    pub(super) fn replace(&self, key: &K, value: &V) -> Answer<bool> {
+        let flags = raw::BPF_EXIST.into();
+        // SAFETY: key and value have the map's sizes (checked when opened or created).
+        let rc = unsafe { raw::bpf_map_update_elem(self.raw(), ptr(key), ptr(value), flags) };
+        match answer(rc) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Removes an element; true if it was there.
     pub(super) fn delete(&self, key: &K) -> Answer<bool> {
         // SAFETY: key has the map's size (checked when opened or created).

@@ -2,6 +2,7 @@
 
 pub mod addr;
 pub mod link;
+pub mod neighbour;
 pub mod route;
 pub mod rule;
 pub mod socket;
