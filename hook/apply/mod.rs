@@ -14,6 +14,7 @@ use crate::error::{Context, Error, ErrorList, Kind, Result};
 use crate::kernel::bpffs::Pins;
 use crate::kernel::host::RealHost;
 use crate::kernel::netns::Netns;
+use crate::plan::reconcile::LanEndpoint;
 use crate::plan::step::{Step, Undo};
 use crate::state::Paths;
 use crate::state::lock::{Deadline, Lock};
@@ -261,6 +262,34 @@ fn destroy_locked(
         lock.remove()?;
     }
     Ok(())
+}
+
+/// Has the uplinks answer for an endpoint's addresses where these are asked for now; true if that
+/// is elsewhere than on record. The record first, so that a teardown knows what to take away. An
+/// endpoint that another process builds or takes down at this moment is left to that one.
+///
+/// # Errors
+/// When the kernel refuses, or the record cannot be written.
+pub fn serve(paths: &Paths, endpoint: &LanEndpoint, deadline: &Deadline) -> Result<bool> {
+    let store = Store::open(paths)?;
+    let Some(_lock) = store.try_lock_endpoint(endpoint.record.cookie)? else {
+        return Ok(false);
+    };
+    let now = store.view().find(endpoint.record.cookie)?;
+    let Some(mut record) = now.filter(|r| r.phase == Phase::Active && r.id == endpoint.record.id)
+    else {
+        return Ok(false);
+    };
+    if endpoint.has_moved() {
+        record.lan.clone_from(&endpoint.lan);
+        store.update(&store.lock_ledger(deadline)?, &record)?;
+    }
+    let mut host = RealHost::new(paths, record, None);
+    host.run(&Step::AddProxies(endpoint.specs.clone()))?;
+    if endpoint.has_moved() {
+        host.run(&Step::ClaimAddresses(endpoint.specs.clone()))?;
+    }
+    Ok(endpoint.has_moved())
 }
 
 /// What [`recover`] did.

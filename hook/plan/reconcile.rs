@@ -1,10 +1,14 @@
-//! Which uplinks running endpoints need after the host's devices or the config changed. Pure.
+//! What running endpoints need of the uplinks after the host's devices or the config changed: that
+//! they have the program, and that they answer for addresses of their networks. Pure.
 
+use super::lan;
 use super::link;
-use super::step::Uplink;
+use super::step::{LanSpec, Uplink};
 use crate::config::Config;
 use crate::error::{Kind, Result};
-use crate::facts::HostFacts;
+use crate::facts::{HostFacts, Ledger};
+use crate::types::reach::LanAddress;
+use crate::types::record::{EndpointRecord, Phase};
 
 /// What to do about uplinks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +57,50 @@ impl Uplinks {
             Err(e) => return Err(e),
         }
         Ok(uplinks)
+    }
+}
+
+/// An endpoint with addresses that its uplinks' neighbours ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LanEndpoint {
+    /// As it is on record.
+    pub record: EndpointRecord,
+    /// On which uplink each address is asked for now.
+    pub lan: Vec<LanAddress>,
+    /// The same, by uplink.
+    pub specs: Vec<LanSpec>,
+}
+
+impl LanEndpoint {
+    /// Another uplink than the one on record, such as one that was made anew.
+    #[must_use]
+    pub fn has_moved(&self) -> bool {
+        self.record.lan != self.lan
+    }
+
+    /// All that stand. An address that is in no network of an uplink now keeps its place: the host
+    /// may be about to renew its own.
+    #[must_use]
+    pub fn all(config: &Config, host: &HostFacts, ledger: &Ledger) -> Vec<Self> {
+        let Ok(uplinks) = link::uplinks(config, host) else {
+            return Vec::new();
+        };
+        let now = |record: &EndpointRecord| {
+            let found = |old: &LanAddress| LanAddress {
+                ifindex: lan::network(host, &uplinks, old.address)
+                    .map_or(old.ifindex, |n| n.link.ifindex),
+                ..*old
+            };
+            let lan: Vec<LanAddress> = record.lan.iter().map(found).collect();
+            let specs = lan::specs(&uplinks.specs(), &lan);
+            Self {
+                record: record.clone(),
+                lan,
+                specs,
+            }
+        };
+        let stands = |r: &&EndpointRecord| r.phase == Phase::Active && !r.lan.is_empty();
+        ledger.endpoints.iter().filter(stands).map(now).collect()
     }
 }
 

@@ -99,3 +99,52 @@ fn a_list_that_cannot_be_followed_is_a_fault_of_the_config() {
     assert_eq!(error.kind(), Kind::Config);
     assert_eq!(Uplinks::gone(&host, &[2, 3, 9]).detach, [9]);
 }
+
+#[test]
+fn addresses_follow_an_uplink_that_was_made_anew() {
+    let mut host = host(&[2, 3]);
+    host.addresses = vec![crate::facts::HostAddress {
+        ifindex: 3,
+        net: "192.0.2.2/24".parse().unwrap(),
+    }];
+    let of = |address: &str, ifindex| LanAddress {
+        address: address.parse().unwrap(),
+        ifindex,
+    };
+    let record = |lan| EndpointRecord {
+        lan,
+        ..EndpointRecord::example()
+    };
+    let ledger = Ledger {
+        endpoints: vec![
+            record(vec![of("192.0.2.50", 7), of("2001:db8::50", 7)]),
+            record(vec![of("192.0.2.51", 3)]),
+            record(vec![]),
+            EndpointRecord {
+                phase: Phase::Ending,
+                ..record(vec![of("192.0.2.52", 7)])
+            },
+        ],
+        ..Ledger::default()
+    };
+    let found = LanEndpoint::all(&Config::default(), &host, &ledger);
+    let lan: Vec<_> = found.iter().map(|e| e.lan.clone()).collect();
+    let kept = of("2001:db8::50", 7);
+    assert_eq!(
+        lan,
+        [vec![of("192.0.2.50", 3), kept], vec![of("192.0.2.51", 3)]]
+    );
+    assert_eq!(
+        found.iter().map(LanEndpoint::has_moved).collect::<Vec<_>>(),
+        [true, false]
+    );
+    assert_eq!(found[0].specs.len(), 1, "{:?}", found[0].specs);
+    assert_eq!(
+        found[0].specs[0].addresses.len(),
+        1,
+        "what no uplink has waits"
+    );
+    host.links.clear();
+    host.routes.clear();
+    assert!(LanEndpoint::all(&Config::default(), &host, &ledger).is_empty());
+}

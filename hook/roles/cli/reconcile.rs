@@ -8,12 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::Output;
+use crate::apply;
 use crate::error::{ErrorList, Result};
 use crate::inspect;
 use crate::kernel::whole::{self, Changes};
 use crate::kernel::{probe, process};
 use crate::plan;
-use crate::plan::reconcile::Uplinks;
+use crate::plan::reconcile::{LanEndpoint, Uplinks};
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
 use crate::roles::render;
@@ -37,6 +38,8 @@ struct Answer {
     detached: Vec<u32>,
     /// Generations of programs that were unloaded.
     unloaded: Vec<String>,
+    /// Endpoints whose addresses another uplink answers for now, by name.
+    moved: Vec<String>,
 }
 
 impl Answer {
@@ -56,7 +59,9 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     if environment.paths.bpffs_dir.exists() {
         let deadline = Deadline::after(TIME);
         // A hook that began before us may attach the programs of its own build after us.
-        while pass(environment, &mut answer, &mut errors)? && !deadline.remaining().is_zero() {
+        while pass(environment, &deadline, &mut answer, &mut errors)?
+            && !deadline.remaining().is_zero()
+        {
             thread::sleep(PAUSE);
         }
         if errors.is_empty() {
@@ -72,7 +77,12 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
 }
 
 /// One pass; true if a hook was at work meanwhile, so that another is needed.
-fn pass(environment: &Environment, answer: &mut Answer, errors: &mut ErrorList) -> Result<bool> {
+fn pass(
+    environment: &Environment,
+    deadline: &Deadline,
+    answer: &mut Answer,
+    errors: &mut ErrorList,
+) -> Result<bool> {
     let paths = &environment.paths;
     let host = probe::host_facts(paths)?;
     let attached: Vec<u32> = inspect::datapath(paths)?
@@ -87,9 +97,12 @@ fn pass(environment: &Environment, answer: &mut Answer, errors: &mut ErrorList) 
         .iter()
         .any(|r| r.phase == Phase::Creating && r.members.iter().any(is_alive));
     *errors = ErrorList::new();
-    let uplinks = environment
-        .load_config()
-        .and_then(|config| Uplinks::now(&config, &host, &attached));
+    let config = environment.load_config();
+    let lan = config.as_ref().map_or_else(
+        |_| Vec::new(),
+        |config| LanEndpoint::all(config, &host, &ledger),
+    );
+    let uplinks = config.and_then(|config| Uplinks::now(&config, &host, &attached));
     // A faulty config must not keep a fix from the programs.
     let uplinks = errors
         .keep(uplinks)
@@ -100,6 +113,11 @@ fn pass(environment: &Environment, answer: &mut Answer, errors: &mut ErrorList) 
     let (changes, failed) = whole::reconcile(paths, &uplinks, busy);
     answer.add(changes);
     failed.iter().for_each(|e| errors.push(e.clone()));
+    for endpoint in lan {
+        if errors.keep(apply::serve(paths, &endpoint, deadline)) == Some(true) {
+            answer.moved.push(endpoint.record.name);
+        }
+    }
     Ok(busy)
 }
 
@@ -141,6 +159,9 @@ fn text(answer: &Answer) -> String {
     }
     for generation in &answer.unloaded {
         out += &format!("unloaded {generation}\n");
+    }
+    for name in &answer.moved {
+        out += &format!("another uplink answers for the addresses of {name} now\n");
     }
     if out.is_empty() {
         "nothing to change\n".into()
