@@ -180,13 +180,13 @@ impl<'s> Line<'s> {
     }
 }
 
-/// Until the end, or until somebody claims one of the addresses.
+/// Until the end, even once somebody claims one of the addresses: all that are taken are named.
 fn listen(lines: &[Line<'_>], end: Instant) -> Result<ErrorList> {
-    let mut conflicts = ErrorList::new();
+    let mut claims: Vec<Vec<(IpAddr, Claim)>> = vec![Vec::new(); lines.len()];
     loop {
         let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() || !conflicts.is_empty() {
-            return Ok(conflicts);
+        if left.is_zero() {
+            break;
         }
         let mut fds: Vec<PollFd<'_>> = lines
             .iter()
@@ -198,14 +198,17 @@ fn listen(lines: &[Line<'_>], end: Instant) -> Result<ErrorList> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e).context("wait for the neighbours"),
         }
-        for line in lines {
-            let mut claims = Vec::new();
-            line.take_claims(&mut claims)?;
-            for (address, claim) in claims {
-                conflicts.push(line.conflict(address, claim));
-            }
+        for (line, claims) in lines.iter().zip(&mut claims) {
+            line.take_claims(claims)?;
         }
     }
+    let mut conflicts = ErrorList::new();
+    for (line, claims) in lines.iter().zip(claims) {
+        for (address, claim) in claims {
+            conflicts.push(line.conflict(address, claim));
+        }
+    }
+    Ok(conflicts)
 }
 
 fn words(mac: [u8; 6]) -> String {
