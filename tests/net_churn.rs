@@ -228,7 +228,7 @@ mod guest {
 
     /// Rounds, bundles, containers of podman.
     fn churn_size() -> (usize, usize, usize) {
-        let text = std::env::var("OCI_NETKIT_CHURN").unwrap_or_else(|_| "3x30+3".into());
+        let text = std::env::var("OCI_NETKIT_CHURN").unwrap_or_else(|_| "2x12+1".into());
         let numbers: Vec<usize> = text
             .split(['x', '+'])
             .filter_map(|n| n.parse().ok())
@@ -381,7 +381,7 @@ mod guest {
     #[ignore = "needs the guest"]
     fn bare_namespaces_come_and_go_for_long_without_a_trace() {
         host::start_clean();
-        let size = std::env::var("OCI_NETKIT_SOAK").unwrap_or_else(|_| "64".into());
+        let size = std::env::var("OCI_NETKIT_SOAK").unwrap_or_else(|_| "32".into());
         let size: usize = size.parse().expect("OCI_NETKIT_SOAK is a number");
         let batches = size.div_ceil(BATCH);
         let per_report = (batches / 40).max(5);
