@@ -19,6 +19,7 @@ enum nk_limits {
 	NK_NO_ENDPOINT = 0xffffffff, /* counters that belong to no endpoint */
 	NK_NAT_CHUNK = 32, /* ports; shares are whole chunks, aligned */
 	NK_NAT_CHUNKS = 65536 / NK_NAT_CHUNK,
+	NK_MAX_PUBLISHED = 65536, /* ports of all endpoints together, per family and protocol */
 };
 
 enum nk_dir {
@@ -232,7 +233,7 @@ struct nk_flow {
 	__u8 flags; /* enum nk_flow_flags */
 	__u8 scope; /* enum nk_scope */
 	__u8 via; /* enum nk_via */
-	__be16 nat_port; /* and in place of the local port; 0 = not translated */
+	__be16 nat_port; /* and in place of the local port; 0 = neither masqueraded nor published */
 	__u32 reserved;
 } __attribute__((aligned(8)));
 
@@ -250,6 +251,21 @@ struct nk_nat {
 	__u8 pad;
 	__u32 opened; /* tick, so that words differ */
 } __attribute__((aligned(8)));
+
+/* nk_published: a port of the host that is a container's towards the wire. */
+struct nk_published_key {
+	__u8 addr[16]; /* of the host; any one: 0.0.0.0, v4-mapped, or :: */
+	__be16 port;
+	__u8 protocol; /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 pad;
+};
+
+struct nk_published {
+	__u32 endpoint_id;
+	__be16 port; /* the container's */
+	__u8 local_index; /* which of its addresses */
+	__u8 pad;
+};
 
 /* nk_uplinks: by ifindex; a device is an uplink when it is in here. */
 struct nk_uplink {
@@ -286,6 +302,8 @@ _Static_assert(sizeof(struct nk_rule_key) == 24, "ABI");
 _Static_assert(sizeof(struct nk_flow_key) == 24, "ABI");
 _Static_assert(sizeof(struct nk_flow) == 88, "ABI");
 _Static_assert(sizeof(struct nk_nat) == 8, "ABI");
+_Static_assert(sizeof(struct nk_published_key) == 20, "ABI");
+_Static_assert(sizeof(struct nk_published) == 8, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");
 _Static_assert(sizeof(struct nk_counters) == NK_DIRS * (3 + NK_MAX_DROPS) * 8, "ABI");

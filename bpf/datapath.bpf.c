@@ -23,6 +23,7 @@
 #include "flow.h"
 #include "route.h"
 #include "nat.h"
+#include "publish.h"
 #include "send.h"
 #include "toobig.h"
 #include "wire.h"
@@ -49,6 +50,7 @@ const volatile struct nk_types {
 	struct nk_rule rule;
 	struct nk_flow flow;
 	struct nk_nat nat;
+	struct nk_published_key published_key;
 } nk_types = {.limits = NK_ABI_VERSION};
 
 static __always_inline void nk_note_route(struct nk_flow *flow, const struct nk_route *r,
@@ -79,15 +81,16 @@ static __always_inline __u32 nk_endpoint_mtu(__u32 endpoint_id)
 	return endpoint ? endpoint->mtu_bytes : 0;
 }
 
-/* To the wire: where the container's own address means nothing there, under the uplink's. */
+/*
+ * To the wire: under the address that the flow is known by there. A masqueraded
+ * one means nothing there itself.
+ */
 static __always_inline int nk_egress_translate(struct __sk_buff *skb, const struct nk_packet *p,
 					       const struct nk_flow *flow)
 {
-	if (!p->masquerade)
-		return 0;
-	if (!flow->nat_port)
-		return -NK_DROP_NAT_PROTOCOL;
-	return nk_nat_leave(skb, p, flow);
+	if (flow->nat_port)
+		return nk_nat_leave(skb, p, flow);
+	return p->masquerade ? -NK_DROP_NAT_PROTOCOL : 0;
 }
 
 /*
@@ -102,7 +105,7 @@ static __always_inline bool nk_egress_keeps_source(struct __sk_buff *skb, const 
 	if (r->ifindex != flow->ifindex)
 		return false;
 	if (!nk_parse_same_addr(r->source, flow->nat_addr) &&
-	    !nk_route_is_local(skb, p, flow->nat_addr))
+	    !nk_route_is_local(skb, p, flow->nat_addr, skb->ifindex))
 		return false;
 	return nk_nat_renew(p, flow);
 }
@@ -135,14 +138,19 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, struct nk_packet 
 		return reason;
 	if (opener == NK_EGRESS && r.via != flow->via)
 		return NK_NO_FLOW;
+	if (opener == NK_INGRESS && flow->nat_port &&
+	    !nk_route_is_local(skb, p, flow->nat_addr, skb->ifindex))
+		return -NK_DROP_NAT_ADDRESS;
 	if (opener == NK_INGRESS && (r.via != NK_VIA_UPLINK || r.ifindex != flow->ifindex)) {
 		mtu_bytes = nk_route_uplink_mtu(flow->ifindex);
 		if (mtu_bytes && p->path_bytes > mtu_bytes)
 			return nk_egress_oversize(p, mtu_bytes);
 		r.hop.nh_family = 0;
-		return nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
+		return nk_egress_translate(skb, p, flow)
+			       ?: nk_send_by_neighbour(skb, flow->ifindex, &r.hop);
 	}
-	if (p->masquerade && r.via == NK_VIA_UPLINK && !nk_egress_keeps_source(skb, p, flow, &r))
+	if (opener == NK_EGRESS && p->masquerade && r.via == NK_VIA_UPLINK &&
+	    !nk_egress_keeps_source(skb, p, flow, &r))
 		return NK_NO_FLOW;
 	nk_note_route(slot, &r, nk_endpoint_mtu(p->endpoint_id), p->now);
 	if (by_neighbour)
@@ -325,9 +333,12 @@ static __noinline int nk_ingress_by_flow(const struct nk_packet *p, __u32 opener
 	struct nk_flow flow;
 	int reason;
 
-	if (nk_flow_find(p, NK_INGRESS, opener, &flow, &reason))
-		return 0;
-	return reason ?: NK_NO_FLOW;
+	if (!nk_flow_find(p, NK_INGRESS, opener, &flow, &reason))
+		return reason ?: NK_NO_FLOW;
+	/* Answers go back by the flow's way: what came by another one opens it anew. */
+	if (opener == NK_INGRESS && !nk_publish_same_way(p, &flow))
+		return NK_NO_FLOW;
+	return 0;
 }
 
 /* 0, -NK_DROP_*, or NK_NO_FLOW for what must now be judged by the rules. */
@@ -372,6 +383,7 @@ static __noinline int nk_ingress_by_rules(struct nk_packet *p, __u32 scope, __u3
 	flow.via = p->arrival;
 	flow.ifindex = ifindex;
 	flow.mtu_bytes = nk_endpoint_mtu(p->endpoint_id);
+	nk_publish_note(p, &flow);
 	return nk_flow_open(p, NK_INGRESS, &flow); /* the first answer asks for the route */
 }
 
@@ -460,31 +472,6 @@ int nk_to_container(struct __sk_buff *skb)
 }
 
 /*
- * A new flow from the wire: its source must be where the host would route the
- * answer, out of an uplink. Asked with the primary as the incoming device, since
- * forwarding is usually off on uplinks, and the answer comes in by the primary.
- */
-static __always_inline int nk_wire_scope(struct __sk_buff *skb, struct nk_packet *p,
-					 __u32 primary_ifindex, __u32 *scope)
-{
-	int fixed = nk_route_static(p), reason;
-	struct nk_route r = {};
-
-	if (fixed) {
-		*scope = fixed - 1; /* martians are gone */
-		return 0;
-	}
-	p->path_bytes = 0; /* the answer's size is its own matter */
-	reason = nk_route_by_fib(skb, p, primary_ifindex, &r);
-	if (reason)
-		return reason;
-	if (r.scope != NK_SCOPE_OUTSIDE)
-		return -NK_DROP_SPOOFED_SOURCE; /* the host's own, or of another interface */
-	*scope = r.scope;
-	return 0;
-}
-
-/*
  * 0 or -NK_DROP_*, in this order: sound, source not an endpoint's or martian,
  * flows, TCP starts with SYN, source fits the routes, rules. The IPv4 header
  * checksum is left to the container's stack, which verifies it (ip_rcv_core()).
@@ -512,15 +499,43 @@ static __always_inline int nk_wire_judge(struct __sk_buff *skb, struct nk_packet
 	return nk_ingress_by_rules(p, scope, skb->ifindex);
 }
 
-/* What comes to an address of the host: a masqueraded container's, or the host's. */
-static __noinline int nk_wire_masqueraded(struct __sk_buff *skb)
+/*
+ * What comes to a port of the host that is published: as nk_wire_judge, with the
+ * flow first, since the host has a say in everything else. NK_NO_FLOW: its own.
+ */
+static __noinline int nk_wire_published(struct __sk_buff *skb, struct nk_packet *p, __be16 port)
+{
+	__u32 scope, primary_ifindex;
+	int reason;
+
+	primary_ifindex = nk_publish_find(p, port);
+	if (!primary_ifindex)
+		return NK_NO_FLOW;
+	reason = nk_ingress_by_flow(p, NK_INGRESS);
+	if (reason != NK_NO_FLOW)
+		return reason;
+	reason = nk_publish_admit(skb, p, primary_ifindex);
+	if (!reason)
+		reason = nk_wire_scope(skb, p, primary_ifindex, &scope);
+	return reason ?: nk_ingress_by_rules(p, scope, skb->ifindex);
+}
+
+/* What comes to an address of the host and is a container's, or the host's. */
+static __noinline int nk_wire_translated(struct __sk_buff *skb)
 {
 	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
 	__u32 primary_ifindex = 0;
-	__be16 port = 0;
+	__be16 port;
 	int reason;
 
-	reason = nk_wire_translated_flow(skb, &p, &port);
+	if (nk_parse(skb, &p, NK_INGRESS, false))
+		return TCX_NEXT;
+	if (p.kind == NK_KIND_ERROR && nk_quote(skb, &p, NK_INGRESS))
+		return TCX_NEXT;
+	port = p.key.local_port;
+	reason = nk_wire_translated_flow(&p, port);
+	if (reason == NK_NO_FLOW)
+		reason = nk_wire_published(skb, &p, port);
 	if (reason == NK_NO_FLOW)
 		return TCX_NEXT;
 	if (!reason)
@@ -529,7 +544,7 @@ static __noinline int nk_wire_masqueraded(struct __sk_buff *skb)
 		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
 		return TCX_DROP;
 	}
-	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, 0);
+	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, p.opened);
 	return bpf_redirect_peer(primary_ifindex, 0);
 }
 
@@ -553,7 +568,7 @@ int nk_from_wire(struct __sk_buff *skb)
 		return TCX_NEXT;
 	receiver = nk_wire_receiver(skb);
 	if (!receiver)
-		return nk_wire_may_be_translated(skb) ? nk_wire_masqueraded(skb) : TCX_NEXT;
+		return nk_wire_may_be_translated(skb) ? nk_wire_translated(skb) : TCX_NEXT;
 	p.endpoint_id = receiver->endpoint_id;
 	p.key.local_index = receiver->local_index;
 	primary_ifindex = receiver->primary_ifindex;

@@ -135,6 +135,26 @@ struct {
 	__array(values, struct nk_nats_inner);
 } nk_nats SEC(".maps");
 
+/* An exact address of the host goes before any one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NK_MAX_PUBLISHED);
+	__type(key, struct nk_published_key);
+	__type(value, struct nk_published);
+} nk_published SEC(".maps");
+
+/*
+ * One bit per port that is in nk_published for whichever address and protocol, in
+ * words of NK_NAT_CHUNK: asked of every packet to the host, so no hash.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, NK_NAT_CHUNKS);
+	__type(key, __u32);
+	__type(value, __u32);
+} nk_published_bits SEC(".maps");
+
 /*
  * Per CPU, so no atomics. A hash, because an array of NK_MAX_ENDPOINTS would
  * take 3 MiB per CPU on every host. User space enters each endpoint's element,

@@ -93,6 +93,15 @@ static __always_inline bool nk_nat_is_live(const struct nk_packet *p, const stru
 	return !evict || flow->state != NK_FLOW_CLOSING;
 }
 
+/* Whether any endpoint has the port published, for whichever address and protocol. */
+static __always_inline bool nk_nat_is_published(__be16 port)
+{
+	__u32 number = bpf_ntohs(port), chunk = number / NK_NAT_CHUNK, *bits;
+
+	bits = bpf_map_lookup_elem(&nk_published_bits, &chunk);
+	return bits && *bits >> number % NK_NAT_CHUNK & 1;
+}
+
 /* Whether a socket of the host has the port: what comes for it is the host's. */
 NK_GLOBAL int nk_nat_has_socket(struct __sk_buff *skb, const struct nk_packet *p __arg_nonnull,
 				const struct nk_flow *flow __arg_nonnull)
@@ -202,7 +211,7 @@ NK_GLOBAL int nk_nat_open(struct __sk_buff *skb, const struct nk_packet *p __arg
 	for (i = 0; i < NK_NAT_TRIES; i++) {
 		__be16 port = bpf_htons(first + offset % ports);
 
-		if (nk_nat_claim(p, port, i >= NK_NAT_GENTLE)) {
+		if (!nk_nat_is_published(port) && nk_nat_claim(p, port, i >= NK_NAT_GENTLE)) {
 			flow->nat_port = port;
 			if (!nk_nat_has_socket(skb, p, flow))
 				return 0;

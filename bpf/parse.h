@@ -74,6 +74,7 @@ struct nk_packet {
 	__u8 is_v6;
 	__u8 has_headers; /* the network header is fine: local and remote are known */
 	__u8 masquerade; /* its address leaves by an uplink only translated; egress only */
+	__be16 nat_port; /* the host's port that it came to, which is published; ingress only */
 } __attribute__((aligned(8)));
 
 /*

@@ -70,11 +70,16 @@ static __always_inline int nk_route_static_v6(const __u32 *words)
 	return 0;
 }
 
-static __always_inline int nk_route_static(const struct nk_packet *p)
+static __always_inline int nk_route_static_addr(const struct nk_packet *p, const __u8 *addr)
 {
-	const __u32 *words = (const __u32 *)p->key.remote;
+	const __u32 *words = (const __u32 *)addr;
 
 	return p->is_v6 ? nk_route_static_v6(words) : nk_route_static_v4(words[3]);
+}
+
+static __always_inline int nk_route_static(const struct nk_packet *p)
+{
+	return nk_route_static_addr(p, p->key.remote);
 }
 
 /* 0 = not known. */
@@ -202,12 +207,13 @@ static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_pac
 /*
  * Whether an address is this host's: its lookup ends in no route that leads on.
  * So does that of an address without any route; then nothing leaves anyway.
+ * ifindex is a primary's: forwarding is on there.
  */
 static __noinline bool nk_route_is_local(struct __sk_buff *skb, const struct nk_packet *p,
-					 const __u8 *addr)
+					 const __u8 *addr, __u32 ifindex)
 {
 	const __u32 *words = (const __u32 *)addr;
-	struct bpf_fib_lookup fib = {.ifindex = skb->ifindex, .tot_len = 1};
+	struct bpf_fib_lookup fib = {.ifindex = ifindex, .tot_len = 1};
 
 	if (p->is_v6) {
 		fib.family = AF_INET6;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * What of an uplink's traffic is an endpoint's, and the way back of masqueraded
- * flows. Most packets are the host's own: each is asked as little as possible,
- * and whatever is not certainly an endpoint's is left alone.
+ * flows; publish.h has what is opened by a port of the host. Most packets are the
+ * host's own: each is asked as little as possible, and whatever is not certainly
+ * an endpoint's is left alone.
  *
  * Runs only in from_wire.
  */
@@ -61,13 +62,15 @@ static __always_inline bool nk_wire_may_answer(struct __sk_buff *skb, __u8 proto
 	__be16 port;
 
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP)
-		return nk_wire_load(skb, l4 + 2, &port, 2) && nk_wire_port_owner(port);
+		return nk_wire_load(skb, l4 + 2, &port, 2) &&
+		       (nk_wire_port_owner(port) || nk_nat_is_published(port));
 	/* An echo, or an error about one of these; there are few. */
 	return protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6;
 }
 
 /*
- * Whether a packet to the host could answer a masqueraded flow. Asked of all
+ * Whether a packet to the host could be to a published port, or answer a
+ * masqueraded flow. Asked of all
  * that is the host's own, hence before anything is parsed. We send no IPv4
  * options and nothing answers with them.
  */
@@ -113,29 +116,23 @@ static __always_inline bool nk_wire_way_back(struct nk_packet *p, __be16 port)
 }
 
 /*
- * The flow that a packet to an address of the host answers, with the port it
- * came to; -NK_DROP_* if its rule was revoked, and NK_NO_FLOW for all that is not
- * exactly the answer to a live flow: that is the host's. The remote side needs no
- * check of its own, as no flow goes to an address that cannot be outside.
+ * The flow that a packet to a port of the host answers; -NK_DROP_* if its rule
+ * was revoked, and NK_NO_FLOW for all that is not exactly the answer to a live
+ * flow: that is the host's. The remote side needs no check of its own, as no flow
+ * goes to an address that cannot be outside.
  */
-static __always_inline int nk_wire_translated_flow(struct __sk_buff *skb, struct nk_packet *p,
-						   __be16 *port)
+static __noinline int nk_wire_translated_flow(struct nk_packet *p, __be16 port)
 {
 	struct nk_flow flow;
 	int reason;
 
-	if (nk_parse(skb, p, NK_INGRESS, false))
-		return NK_NO_FLOW;
-	if (p->kind == NK_KIND_ERROR && nk_quote(skb, p, NK_INGRESS))
-		return NK_NO_FLOW;
-	*port = p->key.local_port;
-	if (!nk_wire_way_back(p, *port))
+	if (!nk_wire_way_back(p, port))
 		return NK_NO_FLOW;
 	p->now = nk_flow_now();
 	p->word = nk_policy_load(p->endpoint_id);
 	if (!nk_flow_find(p, NK_INGRESS, NK_EGRESS, &flow, &reason))
 		return reason ?: NK_NO_FLOW;
-	if (flow.nat_port != *port || !nk_parse_same_addr(flow.nat_addr, p->local))
+	if (flow.nat_port != port || !nk_parse_same_addr(flow.nat_addr, p->local))
 		return NK_NO_FLOW;
 	return 0;
 }
@@ -160,6 +157,31 @@ static __always_inline int nk_wire_translate(struct __sk_buff *skb, const struct
 	__builtin_memcpy(c.from_addr, p->local, 16);
 	__builtin_memcpy(c.to_addr, local->addr, 16);
 	return nk_nat_rewrite(skb, p, NK_INGRESS, &c);
+}
+
+/*
+ * A new flow from the wire: its source must be where the host would route the
+ * answer, out of an uplink. Asked with the primary as the incoming device, since
+ * forwarding is usually off on uplinks, and the answer comes in by the primary.
+ */
+static __noinline int nk_wire_scope(struct __sk_buff *skb, struct nk_packet *p,
+				    __u32 primary_ifindex, __u32 *scope)
+{
+	int fixed = nk_route_static(p), reason;
+	struct nk_route r = {};
+
+	if (fixed) {
+		*scope = fixed - 1; /* martians are gone */
+		return 0;
+	}
+	p->path_bytes = 0; /* the answer's size is its own matter */
+	reason = nk_route_by_fib(skb, p, primary_ifindex, &r);
+	if (reason)
+		return reason;
+	if (r.scope != NK_SCOPE_OUTSIDE)
+		return -NK_DROP_SPOOFED_SOURCE; /* the host's own, or of another interface */
+	*scope = r.scope;
+	return 0;
 }
 
 #endif /* __NK_WIRE_H */

@@ -8,14 +8,14 @@ mod common;
 
 mod root {
     use std::collections::HashSet;
-    use std::net::{IpAddr, TcpListener, UdpSocket};
+    use std::net::{TcpListener, UdpSocket};
 
-    use crate::common::checksum;
     use crate::common::datapath::{
         Answer, Datapath, GATEWAY0_MAC, Outcome, UP0_MAC, ip as command,
     };
     use crate::common::packet::{
-        ACK, ETH, FIN, IPV4, IPV6, Packet, RST, SYN, addr, icmp, icmp_error, ip, raw, tcp, udp,
+        ACK, ETH, FIN, IPV4, IPV6, Packet, RST, SYN, addr, icmp, icmp_error, ip, raw, read, tcp,
+        udp,
     };
     use crate::common::random::Random;
 
@@ -33,25 +33,6 @@ mod root {
         d.masquerade(0, FIRST, COUNT);
         d.rules(0, "any:any", "any:any");
         d
-    }
-
-    /// A frame as a packet again; its checksums are right.
-    #[track_caller]
-    fn read(frame: &[u8]) -> Packet {
-        let packet = &frame[ETH..];
-        assert_eq!(checksum::fault(packet), None, "{packet:02x?}");
-        let v4 = |at: usize| -> IpAddr {
-            IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).expect("4 bytes"))
-        };
-        let v6 = |at: usize| -> IpAddr {
-            IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).expect("16 bytes"))
-        };
-        let (source, destination, proto, header) = if packet[0] >> 4 == 4 {
-            (v4(12), v4(16), packet[9], IPV4)
-        } else {
-            (v6(8), v6(24), packet[6], IPV6)
-        };
-        ip(source, destination, proto, packet[header..].to_vec()).summed()
     }
 
     fn port(packet: &Packet, at: usize) -> u16 {

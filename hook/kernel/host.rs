@@ -344,6 +344,10 @@ impl Host for RealHost {
             Step::AddAddress(net) => addr::add(self.inside()?, peer, net),
             Step::LinkUp(side) => self.link_up(*side),
             Step::AddRoute { side, route } => self.add_route(*side, route),
+            Step::PublishPorts { id, ports } => {
+                let (_, _lock) = self.lock()?;
+                self.maps()?.publish_ports(*id, ports)
+            }
             Step::PublishAddresses { id, addresses } => {
                 self.maps()?.publish(*id, addresses, primary, peer)
             }
@@ -363,7 +367,13 @@ impl Host for RealHost {
             Undo::RetractAddresses { id, addresses } if has_maps => {
                 self.maps()?.retract(*id, addresses)
             }
-            Undo::ClearMaps { .. } | Undo::RetractAddresses { .. } => Ok(()),
+            Undo::RetractPorts { id } if has_maps => {
+                let (_, _lock) = self.lock()?;
+                self.maps()?.retract_ports(*id)
+            }
+            Undo::ClearMaps { .. } | Undo::RetractAddresses { .. } | Undo::RetractPorts { .. } => {
+                Ok(())
+            }
             Undo::DetachPrograms { cookie } => attach::detach_endpoint(&self.pins, *cookie),
         }
     }

@@ -3,7 +3,8 @@
 //! `apply/` runs steps in order and undoes them newest first; a step is written to the journal
 //! before it runs, so each undo must also be right when the step ran half or not at all.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use super::compile::TrieEntry;
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::name::IfName;
 use crate::types::port::{PortRange, PortShare};
+use crate::types::publish::Transport;
 use crate::types::reach::{LanAddress, Reach};
 use crate::types::record::EndpointRecord;
 
@@ -108,6 +110,32 @@ pub struct MapSpec {
     pub nat: Option<NatSpec>,
 }
 
+/// A port of the host that is the container's, of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    /// Address of the host; 0.0.0.0 or :: for all of the family.
+    pub host: IpAddr,
+    /// Of the host.
+    pub host_port: u16,
+    /// Of both.
+    pub protocol: Transport,
+    /// Of the container.
+    pub port: u16,
+    /// Which of the endpoint's addresses.
+    pub local_index: u8,
+}
+
+impl fmt::Display for PortSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}/{}",
+            SocketAddr::new(self.host, self.host_port),
+            self.protocol
+        )
+    }
+}
+
 /// A route on our own device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSpec {
@@ -163,6 +191,13 @@ pub enum Step {
     },
     /// Have the uplinks hear what is asked for the IPv6 ones: an NTF_PROXY neighbour for each.
     AddProxies(Vec<LanSpec>),
+    /// Enter the ports in `nk_published`: from here on they are the container's.
+    PublishPorts {
+        /// Index in the maps.
+        id: EndpointId,
+        /// Never empty.
+        ports: Vec<PortSpec>,
+    },
     /// Enter the addresses in `nk_addrs`: from here on packets are delivered.
     PublishAddresses {
         /// Index in the maps.
@@ -204,6 +239,11 @@ pub enum Undo {
         /// Those of IPv4 never had one.
         lan: Vec<LanAddress>,
     },
+    /// Remove the endpoint's ports from `nk_published`.
+    RetractPorts {
+        /// Index in the maps.
+        id: EndpointId,
+    },
     /// Remove the addresses from `nk_addrs`, if they are this endpoint's.
     RetractAddresses {
         /// Index in the maps.
@@ -229,6 +269,7 @@ impl Step {
             Self::AttachPrograms { .. } => Some(Undo::DetachPrograms {
                 cookie: record.cookie,
             }),
+            Self::PublishPorts { id, .. } => Some(Undo::RetractPorts { id: *id }),
             Self::PublishAddresses { id, addresses } => Some(Undo::RetractAddresses {
                 id: *id,
                 addresses: addresses.iter().map(|(addr, _)| *addr).collect(),
@@ -286,6 +327,11 @@ impl Step {
             Self::LinkUp(side) => format!("bring the {} end up", side.words()),
             Self::AddRoute { side, route } => {
                 format!("add route {} ({})", route.destination, side.words())
+            }
+            Self::PublishPorts { ports, .. } => {
+                let list: Vec<String> =
+                    ports.iter().map(|p| format!("{p} as {}", p.port)).collect();
+                format!("publish {}", list.join(", "))
             }
             Self::PublishAddresses { addresses, .. } => {
                 let list: Vec<String> = addresses

@@ -7,6 +7,7 @@ pub mod id;
 pub mod lease;
 pub mod name;
 pub mod port;
+pub mod publish;
 pub mod reach;
 pub mod record;
 pub mod scope;

@@ -432,6 +432,40 @@ impl Datapath {
         self.new_nat_table(id, 1 << 16);
     }
 
+    /// Makes a port of the host, at `host` or at any of its addresses, the port `to` of an endpoint.
+    pub fn publish(&self, host: &str, proto: u8, port: u16, id: u32, to: u16) {
+        let address = addr(host);
+        let key = types::nk_published_key {
+            addr: mapped(address),
+            port: port.to_be(),
+            protocol: proto,
+            ..Default::default()
+        };
+        let value = types::nk_published {
+            endpoint_id: id,
+            port: to.to_be(),
+            local_index: u8::from(address.is_ipv6()),
+            ..Default::default()
+        };
+        let maps = &self.skel.maps;
+        put(&maps.nk_published, &key, &value);
+        let (word, bit) = (u32::from(port) / 32, u32::from(port) % 32);
+        let there = maps
+            .nk_published_bits
+            .lookup(&word.to_ne_bytes(), MapFlags::ANY)
+            .expect("look up")
+            .expect("an array has all");
+        let bits = u32::from_ne_bytes(there.try_into().expect("a word")) | 1 << bit;
+        put(&maps.nk_published_bits, &word, &bits);
+        for (index, text) in (0u32..).zip(ADDRESSES[id as usize]) {
+            let key = types::nk_local_key {
+                endpoint_id: id,
+                local_index: index,
+            };
+            put(&maps.nk_locals, &key, &mapped(addr(text)));
+        }
+    }
+
     /// Replaces the table of ways back, so that it is empty.
     pub fn new_nat_table(&self, id: u32, entries: u32) {
         let table = create(

@@ -48,6 +48,23 @@ pub fn ip(source: IpAddr, destination: IpAddr, proto: u8, transport: Vec<u8>) ->
     }
 }
 
+/// A frame as a packet again; its checksums are right.
+#[track_caller]
+pub fn read(frame: &[u8]) -> Packet {
+    let packet = &frame[ETH..];
+    assert_eq!(checksum::fault(packet), None, "{packet:02x?}");
+    let v4 =
+        |at: usize| -> IpAddr { IpAddr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap()) };
+    let v6 =
+        |at: usize| -> IpAddr { IpAddr::from(<[u8; 16]>::try_from(&packet[at..at + 16]).unwrap()) };
+    let (source, destination, proto, header) = if packet[0] >> 4 == 4 {
+        (v4(12), v4(16), packet[9], IPV4)
+    } else {
+        (v6(8), v6(24), packet[6], IPV6)
+    };
+    ip(source, destination, proto, packet[header..].to_vec()).summed()
+}
+
 /// As [`ip`], from text.
 pub fn raw(source: &str, destination: &str, proto: u8, transport: &[u8]) -> Packet {
     ip(addr(source), addr(destination), proto, transport.to_vec())

@@ -27,9 +27,10 @@ use crate::types::reach::Reach;
 
 mod lan;
 mod nat;
+mod published;
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
-pub const SHARED: [&str; 12] = [
+pub const SHARED: [&str; 14] = [
     "nk_addrs",
     "nk_counters",
     "nk_endpoints",
@@ -39,6 +40,8 @@ pub const SHARED: [&str; 12] = [
     "nk_nats",
     "nk_policy",
     "nk_ports",
+    "nk_published",
+    "nk_published_bits",
     "nk_rules",
     "nk_settings",
     "nk_uplinks",
@@ -60,6 +63,8 @@ pub struct Maps {
     nats: Map<u32, u32>,
     ports: Map<u32, u32>,
     policy: Map<u32, types::nk_policy_word>,
+    published: Map<types::nk_published_key, types::nk_published>,
+    published_bits: Map<u32, u32>,
     rules: Map<u32, u32>,
     settings: Map<u32, types::nk_settings>,
     uplinks: Map<u32, types::nk_uplink>,
@@ -124,6 +129,8 @@ impl Maps {
             nats: Map::open(&dir.join("nk_nats"))?,
             ports: Map::open(&dir.join("nk_ports"))?,
             policy: Map::open(&dir.join("nk_policy"))?,
+            published: Map::open(&dir.join("nk_published"))?,
+            published_bits: Map::open(&dir.join("nk_published_bits"))?,
             rules: Map::open(&dir.join("nk_rules"))?,
             settings: Map::open(&dir.join("nk_settings"))?,
             uplinks: Map::open(&dir.join("nk_uplinks"))?,

@@ -45,6 +45,8 @@ plain!(
     types::nk_flow,
     types::nk_local_key,
     types::nk_nat,
+    types::nk_published_key,
+    types::nk_published,
     types::nk_counters,
 );
 
@@ -164,6 +166,25 @@ impl<K: Plain, V: Plain> Map<K, V> {
             Ok(_) => Ok(true),
             Err(Errno::ENOENT) => Ok(false),
             Err(e) => Err(e),
+        }
+    }
+
+    /// All keys, in no order. What comes or goes meanwhile may be missed or seen twice.
+    pub(super) fn keys(&self) -> Answer<Vec<K>> {
+        let mut keys = Vec::new();
+        let mut next = K::default();
+        loop {
+            let last = keys.last().map_or(std::ptr::null(), ptr);
+            // SAFETY: `last` is null, for the first one, or a key; `next` has a key's size (checked
+            // when opened or created).
+            let rc = unsafe {
+                raw::bpf_map_get_next_key(self.raw(), last, (&raw mut next).cast::<c_void>())
+            };
+            match answer(rc) {
+                Ok(_) => keys.push(next),
+                Err(Errno::ENOENT) => return Ok(keys),
+                Err(e) => return Err(e),
+            }
         }
     }
 

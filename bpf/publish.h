@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Published ports: what comes from the wire to a port of the host is a
+ * container's, if its ingress rules allow the client. The flow is an inbound one
+ * whose nat_addr and nat_port are the host's; they turn the destination of what
+ * comes in and the source of what goes out.
+ *
+ * The host goes first: an address that is not its own is not looked at, and a
+ * port that a socket of the host has is that socket's, whoever came earlier.
+ *
+ * Neighbours: nat.h rewrites, wire.h asks first whether it can be one at all.
+ */
+#ifndef __NK_PUBLISH_H
+#define __NK_PUBLISH_H
+
+static __always_inline struct nk_published *nk_publish_lookup(const struct nk_packet *p,
+							      __be16 port)
+{
+	struct nk_published_key key = {.port = port, .protocol = p->key.protocol};
+	struct nk_published *found;
+
+	if (!nk_nat_is_published(port)) /* ICMP, whose key has its id there, mostly ends here */
+		return 0;
+	__builtin_memcpy(key.addr, p->local, sizeof(key.addr));
+	found = bpf_map_lookup_elem(&nk_published, &key);
+	if (found)
+		return found;
+	__builtin_memset(key.addr, 0, sizeof(key.addr));
+	if (!p->is_v6)
+		nk_parse_map_v4(key.addr, 0);
+	return bpf_map_lookup_elem(&nk_published, &key);
+}
+
+/* Turns the packet's key to the container's end. Its primary, or 0: not published. */
+static __always_inline __u32 nk_publish_find(struct nk_packet *p, __be16 port)
+{
+	struct nk_published *found = nk_publish_lookup(p, port);
+	struct nk_endpoint *endpoint;
+	__u32 id;
+
+	if (!found)
+		return 0;
+	p->key.local_port = found->port;
+	p->key.local_index = found->local_index;
+	p->nat_port = port;
+	p->endpoint_id = id = found->endpoint_id;
+	p->now = nk_flow_now();
+	p->word = nk_policy_load(id);
+	endpoint = bpf_map_lookup_elem(&nk_endpoints, &id);
+	return endpoint ? endpoint->primary_ifindex : 0;
+}
+
+/*
+ * Whether a packet came to the port of the host that its flow is known by, or
+ * directly to the container as the flow did.
+ */
+static __always_inline bool nk_publish_same_way(const struct nk_packet *p,
+						const struct nk_flow *flow)
+{
+	if (flow->nat_port != p->nat_port)
+		return false;
+	return !p->nat_port || nk_parse_same_addr(flow->nat_addr, p->local);
+}
+
+/*
+ * Into a new inbound flow. One that the container opened between the very same
+ * ends is forgotten, or answers would leave by that one's port.
+ */
+static __always_inline void nk_publish_note(const struct nk_packet *p, struct nk_flow *flow)
+{
+	void *table;
+
+	if (!p->nat_port)
+		return;
+	__builtin_memcpy(flow->nat_addr, p->local, sizeof(flow->nat_addr));
+	flow->nat_port = p->nat_port;
+	table = nk_flow_table(p->endpoint_id, NK_EGRESS);
+	if (table)
+		bpf_map_delete_elem(table, &p->key);
+}
+
+/* A socket of the host that would get the packet. */
+static __always_inline bool nk_publish_has_socket(struct __sk_buff *skb, const struct nk_packet *p)
+{
+	struct nk_flow flow = {.nat_port = p->nat_port};
+
+	__builtin_memcpy(flow.nat_addr, p->local, sizeof(flow.nat_addr));
+	return nk_nat_has_socket(skb, p, &flow);
+}
+
+/* Loopback and multicast are no addresses that the wire reaches the host by. */
+static __always_inline bool nk_publish_is_own(struct __sk_buff *skb, const struct nk_packet *p,
+					      __u32 primary_ifindex)
+{
+	int fixed = nk_route_static_addr(p, p->local);
+
+	return fixed >= 0 && fixed != NK_SCOPE_MULTICAST + 1 &&
+	       nk_route_is_local(skb, p, p->local, primary_ifindex);
+}
+
+/*
+ * Without a live flow: 0, a reason, or NK_NO_FLOW for what is the host's, in this
+ * order: errors, which are about a flow of the host's then; another's address; a
+ * socket's; source an endpoint's or martian; TCP that does not start with SYN.
+ */
+static __noinline int nk_publish_admit(struct __sk_buff *skb, const struct nk_packet *p,
+				       __u32 primary_ifindex)
+{
+	int fixed;
+
+	if (p->kind == NK_KIND_ERROR || !nk_publish_is_own(skb, p, primary_ifindex) ||
+	    nk_publish_has_socket(skb, p))
+		return NK_NO_FLOW;
+	if (bpf_map_lookup_elem(&nk_addrs, p->key.remote))
+		return -NK_DROP_SPOOFED_SOURCE;
+	fixed = nk_route_static(p);
+	if (fixed < 0 || fixed == NK_SCOPE_MULTICAST + 1)
+		return -NK_DROP_MARTIAN;
+	if (p->key.protocol == IPPROTO_TCP && !nk_parse_is_syn(p))
+		return -NK_DROP_NOT_SYN;
+	return 0;
+}
+
+#endif /* __NK_PUBLISH_H */
