@@ -12,6 +12,7 @@ use crate::plan::rules::RuleSet;
 use crate::request::PREFIX;
 use crate::types::addr::not_unicast;
 use crate::types::name::{IfName, check_label, nearest, shown};
+use crate::types::publish::Publication;
 use crate::types::reach::Reach;
 
 #[cfg(test)]
@@ -65,10 +66,12 @@ pub struct Wishes {
     pub mtu_bytes: Option<u32>,
     /// Routes inside; `None` = the default routes.
     pub routes: Option<Vec<RouteWish>>,
+    /// Ports of the host that lead to the container's.
+    pub publish: Vec<Publication>,
 }
 
 /// Keys that are read.
-pub const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 11] = [
     "address",
     "name",
     "egress",
@@ -79,19 +82,17 @@ pub const KEYS: [&str; 10] = [
     "interface",
     "mtu",
     "routes",
+    "publish",
 ];
 
 /// Keys that are known and refused until they do something.
-pub const LATER: [&str; 5] = [
-    "dns",
-    "dns-search",
-    "publish",
-    "rate-egress",
-    "rate-ingress",
-];
+pub const LATER: [&str; 4] = ["dns", "dns-search", "rate-egress", "rate-ingress"];
 
 /// Most addresses of one endpoint.
 pub const MAX_ADDRESSES: usize = 16;
+
+/// Most published ports of one endpoint.
+pub const MAX_PORTS: usize = 256;
 
 /// Name of the device inside, unless asked otherwise.
 const INTERFACE: &str = "eth0";
@@ -221,6 +222,7 @@ impl<'k> Reader<'k> {
             interface: self.interface(),
             mtu_bytes: self.mtu(),
             routes: self.routes(),
+            publish: self.publish().unwrap_or_default(),
         }
     }
 
@@ -327,6 +329,21 @@ impl<'k> Reader<'k> {
         }
     }
 
+    fn publish(&mut self) -> Option<Vec<Publication>> {
+        let mut list = Vec::new();
+        for item in items(self.value("publish")?) {
+            let read = item
+                .parse::<Publication>()
+                .map_err(|e| about("publish", &e));
+            list.extend(self.faults.keep(read));
+        }
+        if list.len() > MAX_PORTS {
+            let message = format!("{} ports, and {MAX_PORTS} are the most", list.len());
+            self.faults.push(fault("publish", message));
+        }
+        Some(list)
+    }
+
     fn routes(&mut self) -> Option<Vec<RouteWish>> {
         let mut list = Vec::new();
         for item in items(self.value("routes")?) {
@@ -341,6 +358,15 @@ impl<'k> Reader<'k> {
         }
         Some(list)
     }
+}
+
+/// Ports of the host that the keys ask for, as far as they can be read: what to look for among the
+/// host's sockets.
+#[must_use]
+pub fn published_ports(keys: &BTreeMap<String, String>) -> Vec<u16> {
+    let value = keys.get("publish").map_or("", String::as_str);
+    let all = items(value).filter_map(|t| t.parse::<Publication>().ok());
+    all.map(|p| p.host_port).collect()
 }
 
 /// Refuses what podman before 5.0 mangles: the rest of the value would be lost without a word.

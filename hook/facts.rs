@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv6Net};
 
 use crate::types::id::NetnsCookie;
 use crate::types::lease::Leases;
+use crate::types::publish::Transport;
 use crate::types::record::EndpointRecord;
 
 /// A network device of the host's namespace (or, in [`NamespaceFacts`], of the container's).
@@ -78,6 +79,19 @@ pub struct RoutingRule {
     pub by_class: bool,
 }
 
+/// A socket of the host that holds a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostSocket {
+    /// Where it is bound; unspecified = all addresses.
+    pub addr: IpAddr,
+    /// Of the host.
+    pub port: u16,
+    /// Its protocol.
+    pub protocol: Transport,
+    /// The process, in words.
+    pub owner: String,
+}
+
 /// One thing the kernel must be able to do, as probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ability {
@@ -126,6 +140,8 @@ pub struct HostFacts {
     /// Name servers of the host that a container can reach: /etc/resolv.conf, or systemd-resolved's
     /// upstreams where that has only loopback.
     pub resolvers: Vec<IpAddr>,
+    /// Those that hold a port which is to be published; looked for only then.
+    pub sockets: Vec<HostSocket>,
     /// Seconds since 1970, for the record.
     pub now: u64,
 }

@@ -9,19 +9,22 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use oci_netkit::config::Config;
 use oci_netkit::error::Result;
-use oci_netkit::facts::{Ability, HostAddress, HostFacts, HostRoute, Ledger, Link, NamespaceFacts};
+use oci_netkit::facts::{
+    Ability, HostAddress, HostFacts, HostRoute, HostSocket, Ledger, Link, NamespaceFacts,
+};
 use oci_netkit::plan::step::Step;
 use oci_netkit::plan::teardown::undo_all;
 use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
 use oci_netkit::types::lease::{Lease, Leases};
+use oci_netkit::types::publish::Transport;
 use oci_netkit::types::record::EndpointRecord;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -51,6 +54,8 @@ struct HostDelta {
     /// Destination, link, gateway.
     add_routes: Vec<(IpNet, String, Option<IpAddr>)>,
     drop_routes: Vec<IpNet>,
+    /// "tcp" or "udp", address and port, owner.
+    sockets: Vec<(Transport, SocketAddr, String)>,
 }
 
 #[derive(Default, Deserialize)]
@@ -144,6 +149,7 @@ fn host() -> HostFacts {
             "127.0.0.53".parse().unwrap(),
             "198.51.100.53".parse().unwrap(),
         ],
+        sockets: Vec::new(),
         now: 1_700_000_000,
     };
     let addresses = [
@@ -225,6 +231,14 @@ impl HostDelta {
             host.addresses.retain(|a| a.ifindex != gone);
             host.routes.retain(|r| r.ifindex != Some(gone));
         }
+        let sockets = self.sockets.into_iter();
+        host.sockets
+            .extend(sockets.map(|(protocol, addr, owner)| HostSocket {
+                addr: addr.ip(),
+                port: addr.port(),
+                protocol,
+                owner,
+            }));
         host.routes
             .retain(|r| !self.drop_routes.contains(&r.destination));
     }
@@ -238,7 +252,7 @@ fn record(delta: &Value) -> EndpointRecord {
         "members": [{"container_id": "other", "pid": 4, "start_time": 5}],
         "keys": {"address": "auto"},
         "interface": "eth0", "primary": "onk0", "primary_ifindex": 50, "peer_ifindex": 2,
-        "addresses": ["192.0.2.2/32"], "egress": [], "ingress": [], "resolvers": [],
+        "addresses": ["192.0.2.2/32"], "egress": [], "ingress": [], "resolvers": [], "publish": [],
         "mtu_bytes": 1500, "guard": false, "generation": "", "epoch": 1, "created": 0,
     });
     for (key, value) in delta.as_object().expect("a record is an object") {

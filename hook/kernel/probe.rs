@@ -49,6 +49,7 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         addresses: addr::list(&netlink)?,
         routes: route::list(&netlink)?,
         resolvers: resolvers(),
+        sockets: Vec::new(),
         now,
     })
 }

@@ -11,8 +11,8 @@ use super::lan;
 use super::link::{self, Uplinks, is_ours};
 use super::policy::{Places, Policy};
 use super::rules::{RuleSet, Target};
-use super::step::{LinkSizes, MapSpec, NatSpec, PairSpec, RouteSpec, Side, Step};
-use super::{Decision, Plan, admit, member, nat, pools};
+use super::step::{LinkSizes, MapSpec, NatSpec, PairSpec, PortSpec, RouteSpec, Side, Step};
+use super::{Decision, Plan, admit, member, nat, pools, publish};
 use crate::annotations::{RouteWish, Wishes};
 use crate::config::{Config, PATH, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
@@ -21,6 +21,7 @@ use crate::request::Request;
 use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
 use crate::types::name::{IfName, nearest};
+use crate::types::publish::Publication;
 use crate::types::reach::{LanAddress, Reach};
 use crate::types::record::{EndpointRecord, Phase};
 
@@ -41,6 +42,8 @@ struct Design {
     sizes: LinkSizes,
     routes: Vec<IpNet>,
     lan: Vec<LanAddress>,
+    publish: Vec<Publication>,
+    ports: Vec<PortSpec>,
 }
 
 /// Plans an endpoint for a namespace that has none.
@@ -91,6 +94,7 @@ pub(super) fn create(
         ));
     };
     let mut warnings = warnings(config, &known, &design.policy);
+    warnings.extend(publish::warning(&design.publish, &design.policy));
     warnings.extend(field.taken_from_others(&design.addresses));
     let record = record(request, host, namespace, name, &design);
     let steps = steps(design, config, host, &known);
@@ -130,6 +134,7 @@ fn record(
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
         nat: design.maps.nat.map(|nat| nat.share),
+        publish: design.publish.clone(),
         mtu_bytes: design.sizes.mtu_bytes,
         guard: design.maps.guard,
         generation: String::new(),
@@ -190,6 +195,12 @@ fn design(
     };
     let routes = routes(wishes, &addresses, faults);
     let lan = lan::locate(field.host, field.uplinks, &addresses);
+    let bare: Vec<IpAddr> = addresses.iter().map(|(net, _)| net.addr()).collect();
+    let ports = publish::ports(&wishes.publish, &bare, field.host, field.ledger);
+    let ports = ports.unwrap_or_else(|list| {
+        list.iter().for_each(|e| faults.push(e.clone()));
+        Vec::new()
+    });
     let (id, primary) = primary?;
     let sizes = LinkSizes {
         mtu_bytes: mtu_bytes?,
@@ -215,6 +226,8 @@ fn design(
         sizes,
         routes,
         lan,
+        publish: wishes.publish.clone(),
+        ports,
     })
 }
 
@@ -401,6 +414,12 @@ fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_
         .collect();
     if !ipv6.is_empty() {
         steps.push(Step::AddProxies(lan::specs(&uplinks, &ipv6)));
+    }
+    if !design.ports.is_empty() {
+        steps.push(Step::PublishPorts {
+            id: design.id,
+            ports: design.ports,
+        });
     }
     steps.push(Step::PublishAddresses {
         id: design.id,

@@ -110,6 +110,9 @@ pub fn undo_all(record: &EndpointRecord) -> Vec<Undo> {
         id: record.id,
         addresses: record.addresses.iter().map(IpNet::addr).collect(),
     }];
+    if !record.publish.is_empty() {
+        undos.push(Undo::RetractPorts { id: record.id });
+    }
     if record.lan.iter().any(|l| l.address.is_ipv6()) {
         undos.push(Undo::RemoveProxies {
             lan: record.lan.clone(),

@@ -13,13 +13,14 @@ use super::environment::Environment;
 use super::io::Io;
 use super::oci_state::{self, Stage};
 use super::{failures, reap};
+use crate::annotations;
 use crate::apply;
 use crate::config::{Config, PATH};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
-use crate::kernel::{caps, probe};
+use crate::kernel::{caps, probe, sockets};
 use crate::plan::{self, Decision, Join, Plan};
 use crate::request::{PREFIX, Request};
 use crate::state::lock::Deadline;
@@ -86,6 +87,7 @@ fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
     let mut host = probe::host_facts(paths)?;
     // First of all, since a rootless hook may not even enter the namespace.
     plan::check_host(&host)?;
+    host.sockets = sockets::holding(&annotations::published_ports(&request.keys))?;
     if host.ula.is_none() {
         host.ula = Some(lasting::draw_ula()?);
     }

@@ -102,8 +102,10 @@ impl FromStr for Publication {
             None => (text, Transport::Tcp),
         };
         let Some((rest, port)) = rest.rsplit_once(':') else {
-            return Err(fault(text, "a port of the host and one of the container")
-                .with_hint(format!("write HOSTPORT:PORT, such as 8080:{rest}")));
+            return Err(
+                fault(text, "needs a port of the host and one of the container")
+                    .with_hint(format!("write HOSTPORT:PORT, such as 8080:{rest}")),
+            );
         };
         let (host, host_port) = match rest.rsplit_once(':') {
             Some((host, host_port)) => (Some(address(text, host)?), host_port),
@@ -186,7 +188,10 @@ mod tests {
     #[test]
     fn what_it_is_not_is_said_with_the_form() {
         for (text, parts) in [
-            ("80", &["a port of the host and one", "8080:80"] as &[&str]),
+            (
+                "80",
+                &["needs a port of the host and one", "8080:80"] as &[&str],
+            ),
             ("0:80", &["\"0\" is no port", "[HOSTADDR:]"]),
             ("80:0", &["\"0\" is no port"]),
             ("80:65536", &["\"65536\" is no port"]),

@@ -12,6 +12,7 @@ use super::id::{ContainerId, EndpointId, NetnsCookie};
 use super::lease::Lease;
 use super::name::IfName;
 use super::port::PortShare;
+use super::publish::Publication;
 use super::reach::{LanAddress, Reach};
 
 /// How far the endpoint has come.
@@ -84,6 +85,9 @@ pub struct EndpointRecord {
     /// Ports of the host that its masqueraded addresses leave by; `None` without such an address.
     #[serde(default)]
     pub nat: Option<PortShare>,
+    /// Ports of the host that lead to the container's.
+    #[serde(default)]
+    pub publish: Vec<Publication>,
     /// MTU of both ends, in bytes.
     pub mtu_bytes: u32,
     /// `NET_ADMIN` is allowed, so a guard stands behind the primary.
@@ -141,6 +145,7 @@ impl EndpointRecord {
             ingress: Vec::new(),
             resolvers: Vec::new(),
             nat: None,
+            publish: Vec::new(),
             mtu_bytes: 1500,
             guard: false,
             generation: String::new(),

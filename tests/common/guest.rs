@@ -175,6 +175,7 @@ impl Container {
             ingress: vec![],
             resolvers: vec![],
             nat: None,
+            publish: Vec::new(),
             mtu_bytes: 1400,
             guard: false,
             generation: String::new(),

@@ -47,6 +47,7 @@ fn host(addresses: &[(u32, &str)]) -> HostFacts {
             gateway: Some("192.0.2.1".parse().unwrap()),
         }],
         resolvers: Vec::new(),
+        sockets: Vec::new(),
         now: 0,
     }
 }

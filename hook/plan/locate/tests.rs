@@ -21,6 +21,7 @@ fn host() -> HostFacts {
         privileges: Ability::Yes,
         ipv6: true,
         ula: None,
+        sockets: Vec::new(),
         links: Vec::new(),
         addresses: vec![HostAddress {
             ifindex: UPLINK,

@@ -39,6 +39,7 @@ fn host(default: &[u32]) -> HostFacts {
         privileges: Ability::Yes,
         ipv6: true,
         ula: None,
+        sockets: Vec::new(),
         links: vec![link(2, "eth0"), link(3, "eth1")],
         addresses: Vec::new(),
         routes: default.iter().map(route).collect(),

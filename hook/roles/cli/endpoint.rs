@@ -30,6 +30,8 @@ pub(super) struct Summary {
     pub(super) reach: Vec<&'static str>,
     /// Ports of the host that masqueraded addresses leave by.
     pub(super) nat_ports: Option<String>,
+    /// Ports of the host that lead to the container's.
+    pub(super) publish: Vec<String>,
     pub(super) interface: String,
     pub(super) primary: String,
     pub(super) phase: &'static str,
@@ -66,6 +68,7 @@ impl From<&EndpointView> for Summary {
             addresses: record.addresses.iter().map(ToString::to_string).collect(),
             reach: record.reached().map(|(_, reach)| reach.word()).collect(),
             nat_ports: record.nat.map(|share| share.to_string()),
+            publish: record.publish.iter().map(ToString::to_string).collect(),
             interface: record.interface.to_string(),
             primary: record.primary.to_string(),
             phase: match record.phase {

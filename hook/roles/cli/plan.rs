@@ -4,9 +4,10 @@ use ipnet::{IpNet, Ipv6Net};
 use serde::Serialize;
 
 use super::args::Output;
+use crate::annotations;
 use crate::error::Result;
-use crate::kernel::probe;
 use crate::kernel::process::Process;
+use crate::kernel::{probe, sockets};
 use crate::plan::{self, Decision};
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
@@ -29,6 +30,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let request = oci_state::parse(&io.read_input()?, Stage::Create)?;
     let config = environment.load_config()?;
     let mut host = probe::host_facts(&environment.paths)?;
+    host.sockets = sockets::holding(&annotations::published_ports(&request.keys))?;
     let is_drawn = host.ula.is_none();
     if is_drawn {
         host.ula = Some(lasting::draw_ula()?);

@@ -86,6 +86,7 @@ fn text(answer: &Answer) -> String {
         .collect();
     line("addresses", addresses.join(" "));
     line("ports", summary.nat_ports.clone().unwrap_or_default());
+    line("published", summary.publish.join(" "));
     line(
         "device",
         format!(
