@@ -267,6 +267,14 @@ struct nk_published {
 	__u8 pad;
 };
 
+/* nk_asked: what a socket of the host asked for, and what it got instead. */
+struct nk_asked {
+	__u8 addr[16];
+	__u8 container_addr[16];
+	__be16 port;
+	__be16 container_port;
+};
+
 /* nk_uplinks: by ifindex; a device is an uplink when it is in here. */
 struct nk_uplink {
 	__u8 mac[6];
@@ -281,7 +289,9 @@ struct nk_settings {
 	__u32 mark_judged; /* random, never 0: skb->mark of what from_container let through */
 	__u32 mark_reply; /* random, never 0: skb->mark of packets we answer ourselves */
 	__u32 multicast_ifindex; /* uplink for allowed multicast, 0 = none */
-	__u32 reserved[13];
+	__u32 pad;
+	__u64 host_netns; /* cookie of the namespace that the uplinks are in */
+	__u32 reserved[10];
 };
 
 struct nk_traffic {
@@ -304,6 +314,7 @@ _Static_assert(sizeof(struct nk_flow) == 88, "ABI");
 _Static_assert(sizeof(struct nk_nat) == 8, "ABI");
 _Static_assert(sizeof(struct nk_published_key) == 20, "ABI");
 _Static_assert(sizeof(struct nk_published) == 8, "ABI");
+_Static_assert(sizeof(struct nk_asked) == 36, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");
 _Static_assert(sizeof(struct nk_counters) == NK_DIRS * (3 + NK_MAX_DROPS) * 8, "ABI");

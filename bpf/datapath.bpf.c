@@ -28,6 +28,7 @@
 #include "toobig.h"
 #include "wire.h"
 #include "reply.h"
+#include "connect.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 

@@ -156,6 +156,27 @@ struct {
 } nk_published_bits SEC(".maps");
 
 /*
+ * Addresses of the host, loopback aside: what its own processes may mean by a
+ * port published at any. As user space saw them last, since programs at sockets
+ * have no fib; from_wire asks that instead.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NK_MAX_ADDRESSES);
+	__type(key, struct nk_addr_key);
+	__type(value, __u32);
+} nk_host_addrs SEC(".maps");
+
+/* Goes with its socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct nk_asked);
+} nk_asked SEC(".maps");
+
+/*
  * Per CPU, so no atomics. A hash, because an array of NK_MAX_ENDPOINTS would
  * take 3 MiB per CPU on every host. User space enters each endpoint's element,
  * and that of NK_NO_ENDPOINT; a missing one loses counts, not packets.

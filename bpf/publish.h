@@ -13,22 +13,33 @@
 #ifndef __NK_PUBLISH_H
 #define __NK_PUBLISH_H
 
+static __always_inline struct nk_published *__nk_publish_lookup(const __u8 *addr, __u8 protocol,
+								__be16 port)
+{
+	struct nk_published_key key = {.port = port, .protocol = protocol};
+
+	__builtin_memcpy(key.addr, addr, sizeof(key.addr));
+	return bpf_map_lookup_elem(&nk_published, &key);
+}
+
+/* At any address of its family. */
+static __always_inline struct nk_published *nk_publish_lookup_any(bool is_v6, __u8 protocol,
+								  __be16 port)
+{
+	__u32 any[4] = {};
+
+	if (!is_v6)
+		nk_parse_map_v4((__u8 *)any, 0);
+	return __nk_publish_lookup((__u8 *)any, protocol, port);
+}
+
 static __always_inline struct nk_published *nk_publish_lookup(const struct nk_packet *p,
 							      __be16 port)
 {
-	struct nk_published_key key = {.port = port, .protocol = p->key.protocol};
-	struct nk_published *found;
-
 	if (!nk_nat_is_published(port)) /* ICMP, whose key has its id there, mostly ends here */
 		return 0;
-	__builtin_memcpy(key.addr, p->local, sizeof(key.addr));
-	found = bpf_map_lookup_elem(&nk_published, &key);
-	if (found)
-		return found;
-	__builtin_memset(key.addr, 0, sizeof(key.addr));
-	if (!p->is_v6)
-		nk_parse_map_v4(key.addr, 0);
-	return bpf_map_lookup_elem(&nk_published, &key);
+	return __nk_publish_lookup(p->local, p->key.protocol, port)
+		       ?: nk_publish_lookup_any(p->is_v6, p->key.protocol, port);
 }
 
 /* Turns the packet's key to the container's end. Its primary, or 0: not published. */

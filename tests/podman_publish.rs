@@ -95,6 +95,114 @@ print(got)
         }
     }
 
+    /// One exchange of a process of the host, in Python: how it goes and who answered, as it sees it.
+    fn from_host(kind: &str, to: &str, port: u16, source: &str) -> String {
+        const CLIENT: &str = "
+import errno, socket, sys
+kind, to, port, source = sys.argv[1:]
+family = socket.AF_INET6 if ':' in to else socket.AF_INET
+stream = socket.SOCK_STREAM if kind == 'tcp' else socket.SOCK_DGRAM
+sock = socket.socket(family, stream)
+sock.settimeout(1.5)
+try:
+    if source:
+        sock.bind((source, 0))
+    if kind == 'loose':
+        for word in (b'one', b'hello'):
+            sock.sendto(word, (to, int(port)))
+            data, peer = sock.recvfrom(4096)
+    else:
+        sock.connect((to, int(port)))
+        peer = sock.getpeername()
+        sock.send(b'hello')
+        data = sock.recv(4096)
+    print(data.decode(), *peer[:2])
+except TimeoutError:
+    print('timeout')
+except OSError as error:
+    print(errno.errorcode[error.errno])
+";
+        let port = port.to_string();
+        let said = host::run(&["python3", "-c", CLIENT, kind, to, &port, source]);
+        said.trim().to_owned()
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn the_host_reaches_it_by_its_addresses_and_localhost() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(POOLS);
+        let c = private("local", 21)
+            .ingress("host:8000 udp:host:8000")
+            .with("publish", "8080:8000 8080:8000/udp 127.0.0.1:8081:8000")
+            .start();
+        c.listen("tcp", 8000);
+        c.listen("udp", 8000);
+        for (to, from) in [
+            ("127.0.0.1", HOST),
+            ("::1", HOST_6),
+            (HOST, HOST),
+            (HOST_6, HOST_6),
+            ("::ffff:127.0.0.1", HOST),
+        ] {
+            for kind in ["tcp", "udp", "loose"] {
+                // What it asked for is what it is shown.
+                let said = from_host(kind, to, 8080, "");
+                assert_eq!(said, format!("hello {to} 8080"), "{kind}");
+                assert_eq!(last_peer(&c), from, "{kind} {to}");
+            }
+        }
+        assert_eq!(
+            from_host("tcp", "127.0.0.1", 8081, ""),
+            "hello 127.0.0.1 8081"
+        );
+        assert_eq!(from_host("tcp", HOST, 8081, ""), "ECONNREFUSED");
+        assert_eq!(from_host("tcp", "127.0.0.1", 8082, ""), "ECONNREFUSED");
+        // The container itself, as ever.
+        let own = from_host("tcp", "10.87.128.21", 8000, "");
+        assert_eq!(own, "hello 10.87.128.21 8000");
+        for kind in ["tcp", "udp", "loose"] {
+            let said = from_host(kind, "127.0.0.1", 8080, "127.0.0.1");
+            assert_eq!(said, "EADDRNOTAVAIL", "{kind}: bound to loopback");
+        }
+        // The wire is not let in by the rule `host`, and loopback's port is not there for it.
+        c.expect_drop("ingress", "no-rule", || {
+            wire::ask("tcp", HOST, 8080, "hello")
+        })
+        .expect_err("dropped");
+        let asked = wire::ask("tcp", HOST, 8081, "hello");
+        assert_eq!(asked, Err("ECONNREFUSED".into()));
+        // A socket of the host goes first.
+        let echo = host::Echo::new(8080);
+        c.heard(0.0);
+        assert_eq!(
+            from_host("tcp", "127.0.0.1", 8080, ""),
+            "hello 127.0.0.1 8080"
+        );
+        assert_eq!(
+            from_host("loose", HOST, 8080, ""),
+            format!("hello {HOST} 8080")
+        );
+        assert_eq!(c.heard(0.0), Vec::<Value>::new());
+        drop(echo);
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn other_namespaces_mean_their_own_localhost() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(POOLS);
+        let c = private("one", 22)
+            .ingress("any:8000 host:8000 containers:8000")
+            .with("publish", "8080:8000")
+            .start();
+        c.listen("tcp", 8000);
+        let other = private("two", 23).start();
+        let asked = other.attempt("tcp", "127.0.0.1", 8080);
+        assert_eq!(asked, Err("ECONNREFUSED".into()));
+        assert_eq!(c.heard(0.0), Vec::<Value>::new());
+    }
+
     #[test]
     #[ignore = "needs the guest"]
     fn ingress_rules_decide_and_a_refusal_is_counted() {

@@ -6,6 +6,7 @@
 //! <bpffs>/gen-<hash>/nk_from_container …   programs of one build
 //! <bpffs>/uplinks/<ifindex>                link of from_wire
 //! <bpffs>/links/<cookie>/from_container …  links of one endpoint
+//! <bpffs>/cgroup/connect4 …                links on the root cgroup
 //! ```
 
 use std::fs::{self, DirBuilder};
@@ -77,6 +78,12 @@ impl Pins {
     #[must_use]
     pub fn links(&self) -> PathBuf {
         self.base.join("links")
+    }
+
+    /// Links on the root cgroup, while something is published.
+    #[must_use]
+    pub fn cgroup(&self) -> PathBuf {
+        self.base.join("cgroup")
     }
 
     /// Links of an endpoint.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::bpf::maps::Maps;
-use super::bpf::{attach, load};
+use super::bpf::{attach, cgroup, load};
 use super::bpffs::{self, Pins};
 use super::lan;
 use super::netlink::{Netlink, addr, link, neighbour, route};
@@ -16,11 +16,12 @@ use super::reserved_ports;
 use super::sysctl;
 use super::whole;
 use crate::error::{Error, Kind, Result};
-use crate::plan::step::{LanSpec, PairSpec, RouteSpec, Side, Step, Undo, Uplink};
+use crate::plan::step::{LanSpec, PairSpec, PortSpec, RouteSpec, Side, Step, Undo, Uplink};
 use crate::state::Paths;
 use crate::state::fresh::Fresh;
 use crate::state::lock::{Deadline, Lock};
 use crate::state::store::{Store, View};
+use crate::types::id::EndpointId;
 use crate::types::name::IfName;
 use crate::types::port::PortRange;
 use crate::types::reach::LanAddress;
@@ -192,6 +193,27 @@ impl RealHost {
         reserved_ports::release(&store, &self.record.boot_id)
     }
 
+    fn publish_ports(&mut self, id: EndpointId, ports: &[PortSpec]) -> Result<()> {
+        let (_, _lock) = self.lock()?;
+        let own = addr::own(self.outside()?)?;
+        let maps = self.maps()?;
+        maps.set_host_addresses(&own)?;
+        maps.publish_ports(id, ports)?;
+        if !cgroup::ensure(&self.pins, &self.record.generation)? {
+            log::warn!("no cgroup version 2 here: the host itself reaches no published port");
+        }
+        Ok(())
+    }
+
+    fn retract_ports(&mut self, id: EndpointId) -> Result<()> {
+        let (_, _lock) = self.lock()?;
+        if self.maps()?.retract_ports(id)? {
+            return Ok(());
+        }
+        cgroup::remove(&self.pins)?;
+        self.maps()?.set_host_addresses(&[])
+    }
+
     fn create_pair(&mut self, spec: &PairSpec) -> Result<()> {
         self.outside()?;
         let outside = self.outside.as_ref();
@@ -344,10 +366,7 @@ impl Host for RealHost {
             Step::AddAddress(net) => addr::add(self.inside()?, peer, net),
             Step::LinkUp(side) => self.link_up(*side),
             Step::AddRoute { side, route } => self.add_route(*side, route),
-            Step::PublishPorts { id, ports } => {
-                let (_, _lock) = self.lock()?;
-                self.maps()?.publish_ports(*id, ports)
-            }
+            Step::PublishPorts { id, ports } => self.publish_ports(*id, ports),
             Step::PublishAddresses { id, addresses } => {
                 self.maps()?.publish(*id, addresses, primary, peer)
             }
@@ -367,10 +386,7 @@ impl Host for RealHost {
             Undo::RetractAddresses { id, addresses } if has_maps => {
                 self.maps()?.retract(*id, addresses)
             }
-            Undo::RetractPorts { id } if has_maps => {
-                let (_, _lock) = self.lock()?;
-                self.maps()?.retract_ports(*id)
-            }
+            Undo::RetractPorts { id } if has_maps => self.retract_ports(*id),
             Undo::ClearMaps { .. } | Undo::RetractAddresses { .. } | Undo::RetractPorts { .. } => {
                 Ok(())
             }

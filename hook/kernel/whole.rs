@@ -1,9 +1,10 @@
 //! What concerns the host as a whole and no single endpoint: an upgrade, uplinks that came or
 //! went, the removal of everything. All of it under the generation lock.
 
-use super::bpf::{attach, load};
+use super::bpf::{attach, cgroup, load};
 use super::bpffs::{self, Pins};
 use super::host::LOCK_PATIENCE;
+use super::netlink::{Netlink, addr};
 use super::reserved_ports;
 use crate::error::{ErrorList, Result};
 use crate::plan::reconcile::Uplinks;
@@ -65,6 +66,9 @@ fn reconcile_locked(
         let replaced = attach::replace_all(&pins, load::CURRENT, errors);
         (changes.replaced, changes.unpinned) = (replaced.updated, replaced.unpinned);
         errors.keep(attach_uplinks(&pins, &uplinks.attach, changes));
+        if pins.cgroup().exists() {
+            errors.keep(refresh_addresses(&pins));
+        }
     }
     for ifindex in &uplinks.detach {
         let gone = remove_uplink(&pins, *ifindex);
@@ -97,6 +101,12 @@ fn attach_uplinks(pins: &Pins, uplinks: &[Uplink], changes: &mut Changes) -> Res
     }
 }
 
+/// By which the host's own processes may mean a published port.
+fn refresh_addresses(pins: &Pins) -> Result<()> {
+    let own = addr::own(&Netlink::open()?)?;
+    load::open_maps(pins)?.set_host_addresses(&own)
+}
+
 fn remove_uplink(pins: &Pins, ifindex: u32) -> Result<()> {
     attach::remove_uplink(pins, ifindex)?;
     if load::has_maps(pins) {
@@ -125,6 +135,7 @@ pub(super) fn remove_pins(pins: &Pins) -> ErrorList {
     for (ifindex, _) in errors.keep(attach::uplinks(pins)).unwrap_or_default() {
         errors.keep(attach::remove_uplink(pins, ifindex));
     }
+    errors.keep(cgroup::remove(pins));
     errors.keep(bpffs::remove_dir(pins.base()));
     errors
 }

@@ -18,11 +18,14 @@ use nix::sched::{CloneFlags, unshare};
 use oci_netkit::kernel::netns::Netns;
 use oci_netkit::kernel::process::Process;
 use oci_netkit::plan::compile::TrieEntry;
-use oci_netkit::plan::step::{LinkSizes, MapSpec, PairSpec, RouteSpec, Side, Step, Uplink};
+use oci_netkit::plan::step::{
+    LinkSizes, MapSpec, PairSpec, PortSpec, RouteSpec, Side, Step, Uplink,
+};
 use oci_netkit::state::Paths;
 use oci_netkit::state::lock::Deadline;
 use oci_netkit::types::id::{ContainerId, EndpointId, NetnsCookie};
 use oci_netkit::types::name::IfName;
+use oci_netkit::types::publish::Transport;
 use oci_netkit::types::reach::Reach;
 use oci_netkit::types::record::{EndpointRecord, Member, Phase};
 
@@ -175,7 +178,7 @@ impl Container {
             ingress: vec![],
             resolvers: vec![],
             nat: None,
-            publish: Vec::new(),
+            publish: vec![format!("{}:80", 9000 + id).parse().unwrap()],
             mtu_bytes: 1400,
             guard: false,
             generation: String::new(),
@@ -290,6 +293,17 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
             route,
         });
     }
+    let port = |(local_index, host): (u8, &str)| PortSpec {
+        host: host.parse().unwrap(),
+        host_port: 9000 + u16::try_from(id).unwrap(),
+        protocol: Transport::Tcp,
+        port: 80,
+        local_index,
+    };
+    steps.push(Step::PublishPorts {
+        id: EndpointId(id),
+        ports: [(0, "0.0.0.0"), (1, "::")].map(port).into(),
+    });
     steps.push(Step::PublishAddresses {
         id: EndpointId(id),
         addresses: addresses.iter().map(|a| (*a, Reach::Routed)).collect(),

@@ -11,7 +11,7 @@ use libbpf_sys as raw;
 use nix::errno::Errno;
 
 use super::load::{Program, open_program};
-use super::sys;
+use super::{cgroup, sys};
 use crate::error::{Context, ErrorList, Result};
 use crate::kernel::bpffs::{self, Pins};
 use crate::types::id::NetnsCookie;
@@ -209,6 +209,7 @@ pub fn replace_all(pins: &Pins, generation: &str, errors: &mut ErrorList) -> Rep
     for name in uplinks.unwrap_or_default() {
         links.push((pins.uplinks().join(name), Program::FromWire));
     }
+    links.extend(cgroup::links(pins));
     let mut replaced = Replaced::default();
     for (path, program) in links {
         let done = replace_pinned(pins, generation, program, &path, &mut replaced);
@@ -250,7 +251,7 @@ fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: u32, flags: u32, pin: &Pa
     sys::obj_pin(link.as_fd(), pin).context(format!("pin {}", pin.display()))
 }
 
-fn open_link(path: &Path) -> Result<Option<OwnedFd>> {
+pub(super) fn open_link(path: &Path) -> Result<Option<OwnedFd>> {
     match sys::obj_get(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT) => Ok(None),

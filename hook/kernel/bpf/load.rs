@@ -18,6 +18,7 @@ use super::skel::{DatapathSkel, DatapathSkelBuilder, OpenDatapathSkel, types};
 use super::sys::{self, Shape};
 use crate::error::{Context, Error, Kind, Result};
 use crate::kernel::bpffs::{self, Pins};
+use crate::kernel::netns;
 
 /// Layout of the shared maps, `NK_ABI_VERSION`.
 pub const ABI_VERSION: u32 = types::nk_limits::NK_ABI_VERSION.0;
@@ -36,14 +37,38 @@ pub enum Program {
     FromWire,
     /// tcx ingress of the primary.
     Guard,
+    /// The root cgroup, as the ones below: `connect(2)`.
+    Connect4,
+    /// Of IPv6 sockets.
+    Connect6,
+    /// `sendmsg(2)` of UDP that is not connected.
+    Sendmsg4,
+    /// Of IPv6 sockets.
+    Sendmsg6,
+    /// `recvmsg(2)` of UDP.
+    Recvmsg4,
+    /// Of IPv6 sockets.
+    Recvmsg6,
+    /// `getpeername(2)`.
+    Getpeername4,
+    /// Of IPv6 sockets.
+    Getpeername6,
 }
 
 impl Program {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 12] = [
         Self::FromContainer,
         Self::ToContainer,
         Self::FromWire,
         Self::Guard,
+        Self::Connect4,
+        Self::Connect6,
+        Self::Sendmsg4,
+        Self::Sendmsg6,
+        Self::Recvmsg4,
+        Self::Recvmsg6,
+        Self::Getpeername4,
+        Self::Getpeername6,
     ];
 
     fn name(self) -> &'static str {
@@ -52,6 +77,14 @@ impl Program {
             Self::ToContainer => "nk_to_container",
             Self::FromWire => "nk_from_wire",
             Self::Guard => "nk_guard",
+            Self::Connect4 => "nk_connect4",
+            Self::Connect6 => "nk_connect6",
+            Self::Sendmsg4 => "nk_sendmsg4",
+            Self::Sendmsg6 => "nk_sendmsg6",
+            Self::Recvmsg4 => "nk_recvmsg4",
+            Self::Recvmsg6 => "nk_recvmsg6",
+            Self::Getpeername4 => "nk_getpeername4",
+            Self::Getpeername6 => "nk_getpeername6",
         }
     }
 }
@@ -199,7 +232,7 @@ fn pin_maps(skel: &DatapathSkel<'_>, pins: &Pins) -> Result<()> {
     if pinned != SHARED.len() {
         return Err(Error::new(Kind::Internal, "the object lacks a map"));
     }
-    Maps::open(&scratch)?.initialise()?;
+    Maps::open(&scratch)?.initialise(netns::own_cookie()?)?;
     bpffs::ensure_dir(&pins.abi(ABI_VERSION))?;
     commit(&scratch, &pins.maps(ABI_VERSION))
 }

@@ -22,7 +22,7 @@ use crate::plan::step::{MapSpec, Uplink};
 use crate::types::addr::mapped;
 use crate::types::direction::Direction;
 use crate::types::drop::{DropReason, reason};
-use crate::types::id::EndpointId;
+use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::reach::Reach;
 
 mod lan;
@@ -30,11 +30,13 @@ mod nat;
 mod published;
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
-pub const SHARED: [&str; 14] = [
+pub const SHARED: [&str; 16] = [
     "nk_addrs",
+    "nk_asked",
     "nk_counters",
     "nk_endpoints",
     "nk_flows",
+    "nk_host_addrs",
     "nk_ifindexes",
     "nk_locals",
     "nk_nats",
@@ -58,6 +60,7 @@ pub struct Maps {
     counters: Map<u32, types::nk_counters>,
     endpoints: Map<u32, types::nk_endpoint>,
     flows: Map<u32, u32>,
+    host_addrs: Map<types::nk_addr_key, u32>,
     ifindexes: Map<u32, u32>,
     locals: Map<types::nk_local_key, types::nk_addr_key>,
     nats: Map<u32, u32>,
@@ -124,6 +127,7 @@ impl Maps {
             counters: Map::open(&dir.join("nk_counters"))?,
             endpoints: Map::open(&dir.join("nk_endpoints"))?,
             flows: Map::open(&dir.join("nk_flows"))?,
+            host_addrs: Map::open(&dir.join("nk_host_addrs"))?,
             ifindexes: Map::open(&dir.join("nk_ifindexes"))?,
             locals: Map::open(&dir.join("nk_locals"))?,
             nats: Map::open(&dir.join("nk_nats"))?,
@@ -141,7 +145,7 @@ impl Maps {
     ///
     /// # Errors
     /// When the kernel gives no random numbers or takes no entries.
-    pub(super) fn initialise(&self) -> Result<()> {
+    pub(super) fn initialise(&self, host: NetnsCookie) -> Result<()> {
         let mark_judged = random_mark()?;
         let mut mark_reply = random_mark()?;
         while mark_reply == mark_judged {
@@ -150,6 +154,7 @@ impl Maps {
         let settings = types::nk_settings {
             mark_judged,
             mark_reply,
+            host_netns: host.0,
             ..Default::default()
         };
         self.settings

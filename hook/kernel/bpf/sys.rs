@@ -312,11 +312,11 @@ pub(super) fn program_id(program: BorrowedFd<'_>) -> Answer<u32> {
 pub(super) struct LinkInfo {
     /// `bpf_prog_info.id`.
     pub(super) program_id: u32,
-    /// 0 once the device is gone.
+    /// 0 once the device is gone; of a cgroup's link, 0 once the cgroup is.
     pub(super) ifindex: u32,
 }
 
-/// Looks at a tcx or netkit link.
+/// Looks at a tcx, netkit or cgroup link.
 pub(super) fn link_info(link: BorrowedFd<'_>) -> Answer<LinkInfo> {
     let mut info = raw::bpf_link_info::default();
     let mut len = bytes::<raw::bpf_link_info>();
@@ -324,7 +324,7 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> Answer<LinkInfo> {
     let rc = unsafe { raw::bpf_link_get_info_by_fd(link.as_raw_fd(), &raw mut info, &raw mut len) };
     answer(rc)?;
     // SAFETY: the memory was zeroed, so the field is initialised whatever kind of link it is; it
-    // begins the union for tcx and netkit alike.
+    // begins the union for tcx and netkit alike, as the low half of the id does for a cgroup.
     let ifindex = unsafe { info.__bindgen_anon_1.tcx.ifindex };
     Ok(LinkInfo {
         program_id: info.prog_id,
@@ -348,6 +348,23 @@ pub(super) fn link_create(
     let target = c_int::try_from(ifindex).map_err(|_| Errno::ENODEV)?;
     // SAFETY: `opts` is initialised, with no relative link or program, and outlives the call.
     owned(unsafe { raw::bpf_link_create(program.as_raw_fd(), target, kind, &raw const opts) })
+}
+
+/// Attaches a program to a cgroup. `kind` is BPF_CGROUP_*.
+pub(super) fn link_create_on(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    kind: u32,
+) -> Answer<OwnedFd> {
+    // SAFETY: both descriptors are borrowed; no options.
+    owned(unsafe {
+        raw::bpf_link_create(
+            program.as_raw_fd(),
+            cgroup.as_raw_fd(),
+            kind,
+            std::ptr::null(),
+        )
+    })
 }
 
 /// Makes a link run another program, with no packet in between unseen.

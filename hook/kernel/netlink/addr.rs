@@ -21,6 +21,14 @@ pub fn list(netlink: &Netlink) -> Result<Vec<HostAddress>> {
     Ok(answers.iter().filter_map(decode).collect())
 }
 
+/// As [`list`], without where they are.
+///
+/// # Errors
+/// As [`list`].
+pub fn own(netlink: &Netlink) -> Result<Vec<IpAddr>> {
+    Ok(list(netlink)?.iter().map(|a| a.net.addr()).collect())
+}
+
 /// Sets an address. No duplicate detection: a netkit L3 device has no neighbours, and the plan
 /// chose the address.
 ///

@@ -3,6 +3,8 @@
 //!
 //! A word of bits belongs to many endpoints, so callers hold the generation lock.
 
+use std::net::IpAddr;
+
 use super::super::skel::types;
 use super::{Maps, checked};
 use crate::error::{Context, Error, Kind, Result};
@@ -41,11 +43,33 @@ impl Maps {
         Ok(())
     }
 
-    /// Gives all ports of an endpoint back.
+    /// Makes these the addresses by which the host's own processes may mean a port that is published
+    /// at any; loopback is known anyway.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn retract_ports(&self, id: EndpointId) -> Result<()> {
+    pub fn set_host_addresses(&self, addresses: &[IpAddr]) -> Result<()> {
+        let mut wanted: Vec<_> = addresses.iter().map(|a| mapped(*a)).collect();
+        for key in self.host_addrs.keys().context("read nk_host_addrs")? {
+            if wanted.contains(&key.addr) {
+                wanted.retain(|w| *w != key.addr);
+            } else {
+                let gone = self.host_addrs.delete(&key);
+                gone.context("clear nk_host_addrs")?;
+            }
+        }
+        for addr in wanted {
+            let new = self.host_addrs.update(&types::nk_addr_key { addr }, &1);
+            new.context("write nk_host_addrs")?;
+        }
+        Ok(())
+    }
+
+    /// Gives all ports of an endpoint back; whether any is published still.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn retract_ports(&self, id: EndpointId) -> Result<bool> {
         let endpoint_id = checked(id)?;
         let (mut gone, mut kept) = (Vec::new(), Vec::new());
         for key in self.published.keys().context("read nk_published")? {
@@ -58,11 +82,12 @@ impl Maps {
                 kept.push(port);
             }
         }
+        let is_any_left = !kept.is_empty();
         for port in gone.into_iter().filter(|p| !kept.contains(p)) {
             self.edit_bits(port, |word, bit| word & !bit)
                 .context("clear nk_published_bits")?;
         }
-        Ok(())
+        Ok(is_any_left)
     }
 
     fn edit_bits(&self, port: u16, edit: fn(u32, u32) -> u32) -> super::Answer<()> {
