@@ -24,6 +24,7 @@
 #include "route.h"
 #include "nat.h"
 #include "publish.h"
+#include "ingress.h"
 #include "send.h"
 #include "toobig.h"
 #include "wire.h"
@@ -73,13 +74,6 @@ static __always_inline int nk_egress_oversize(struct nk_packet *p, __u32 mtu_byt
 {
 	p->mtu_bytes = mtu_bytes;
 	return -NK_DROP_OVERSIZE;
-}
-
-static __always_inline __u32 nk_endpoint_mtu(__u32 endpoint_id)
-{
-	struct nk_endpoint *endpoint = bpf_map_lookup_elem(&nk_endpoints, &endpoint_id);
-
-	return endpoint ? endpoint->mtu_bytes : 0;
 }
 
 /*
@@ -327,65 +321,6 @@ int nk_from_container(struct __sk_buff *skb)
 	nk_count_drop(p.endpoint_id, NK_EGRESS, verdict);
 	/* Fail closed: the packet itself goes nowhere, and its answer only back. */
 	return answer == TC_ACT_REDIRECT ? TC_ACT_REDIRECT : TC_ACT_SHOT;
-}
-
-static __noinline int nk_ingress_by_flow(const struct nk_packet *p, __u32 opener)
-{
-	struct nk_flow flow;
-	int reason;
-
-	if (!nk_flow_find(p, NK_INGRESS, opener, &flow, &reason))
-		return reason ?: NK_NO_FLOW;
-	/* Answers go back by the flow's way: what came by another one opens it anew. */
-	if (opener == NK_INGRESS && !nk_publish_same_way(p, &flow))
-		return NK_NO_FLOW;
-	return 0;
-}
-
-/* 0, -NK_DROP_*, or NK_NO_FLOW for what must now be judged by the rules. */
-static __always_inline int nk_ingress_known(struct __sk_buff *skb, struct nk_packet *p)
-{
-	int reason;
-
-	p->now = nk_flow_now();
-	p->word = nk_policy_load(p->endpoint_id);
-	if (!p->word)
-		return -NK_DROP_NO_POLICY;
-	if (p->kind == NK_KIND_ERROR) {
-		reason = nk_quote(skb, p, NK_INGRESS);
-		if (reason)
-			return reason;
-	}
-	reason = nk_ingress_by_flow(p, NK_EGRESS);
-	if (reason == NK_NO_FLOW)
-		reason = nk_ingress_by_flow(p, NK_INGRESS);
-	if (reason != NK_NO_FLOW)
-		return reason;
-	if (p->kind == NK_KIND_ERROR)
-		return -NK_DROP_ICMP_UNRELATED;
-	/* An inbound flow starts at its beginning; outbound ones may be picked up. */
-	if (p->key.protocol == IPPROTO_TCP && !nk_parse_is_syn(p))
-		return -NK_DROP_NOT_SYN;
-	return NK_NO_FLOW;
-}
-
-/* ifindex: the uplink, 0 for the host's stack and other endpoints. */
-static __noinline int nk_ingress_by_rules(struct nk_packet *p, __u32 scope, __u32 ifindex)
-{
-	struct nk_flow flow = {};
-	__u32 rule = 0;
-	int reason;
-
-	reason = nk_policy_judge(p, NK_INGRESS, scope, nk_policy_port(p, NK_INGRESS), &rule);
-	if (reason || p->kind != NK_KIND_OPENS)
-		return reason;
-	flow.rule = rule;
-	flow.scope = scope;
-	flow.via = p->arrival;
-	flow.ifindex = ifindex;
-	flow.mtu_bytes = nk_endpoint_mtu(p->endpoint_id);
-	nk_publish_note(p, &flow);
-	return nk_flow_open(p, NK_INGRESS, &flow); /* the first answer asks for the route */
 }
 
 /*
