@@ -15,7 +15,7 @@ pub mod locate;
 mod nat;
 pub mod policy;
 mod pools;
-mod publish;
+pub mod publish;
 pub mod reconcile;
 pub mod rules;
 pub mod step;

@@ -129,25 +129,48 @@ fn check_sockets(
     specs: &[PortSpec],
     sockets: &[HostSocket],
 ) -> Result<()> {
-    let in_the_way = |spec: &PortSpec, socket: &HostSocket| {
+    match in_the_way(specs, sockets) {
+        None => Ok(()),
+        Some(socket) => Err(fault(Kind::Conflict, publication, &owned(socket))
+            .with_hint("publish another port, or stop it")),
+    }
+}
+
+fn in_the_way<'s>(specs: &[PortSpec], sockets: &'s [HostSocket]) -> Option<&'s HostSocket> {
+    let has = |socket: &HostSocket, spec: &PortSpec| {
         // A socket at :: has IPv4 too, unless it says otherwise, which cannot be seen.
         let both = socket.addr.is_unspecified() && socket.addr.is_ipv6();
         (spec.protocol, spec.host_port) == (socket.protocol, socket.port)
             && (both || hosts_meet(spec.host, socket.addr))
     };
     let mut all = sockets.iter();
-    let Some(socket) = all.find(|o| specs.iter().any(|s| in_the_way(s, o))) else {
-        return Ok(());
-    };
+    all.find(|socket| specs.iter().any(|spec| has(socket, spec)))
+}
+
+fn owned(socket: &HostSocket) -> String {
     let protocol = match socket.protocol {
         Transport::Tcp => "TCP",
         Transport::Udp => "UDP",
     };
-    let what = format!(
+    format!(
         "{protocol} port {} of this host belongs to {}",
         socket.port, socket.owner
-    );
-    Err(fault(Kind::Conflict, publication, &what).with_hint("publish another port, or stop it"))
+    )
+}
+
+/// Which sockets took ports of a running endpoint meanwhile, in words: new connections are theirs.
+#[must_use]
+pub fn taken(record: &EndpointRecord, sockets: &[HostSocket]) -> Vec<String> {
+    let specs = specs_of(record);
+    let each = specs.chunks(1).filter_map(|s| in_the_way(s, sockets));
+    let mut found: Vec<String> = Vec::new();
+    for socket in each {
+        let words = format!("{}, which {} publishes", owned(socket), record.name);
+        if !found.contains(&words) {
+            found.push(words);
+        }
+    }
+    found
 }
 
 /// Without an ingress rule nobody gets in, which is seldom what who publishes a port wants.

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::args::Output;
 use super::endpoint;
 use crate::error::Result;
-use crate::facts::{Ability, HostFacts, RoutingRule};
+use crate::facts::{Ability, HostFacts, HostSocket, RoutingRule};
 use crate::inspect::{self, Datapath, EndpointView};
-use crate::kernel::probe;
-use crate::plan::link;
+use crate::kernel::{probe, sockets};
+use crate::plan::{link, publish};
 use crate::roles::environment::Environment;
 use crate::roles::hooks_dir::{self, Registration};
 use crate::roles::io::Io;
@@ -72,7 +72,12 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     findings.extend(of_podman(podman_version()));
     findings.push(of_programs(inspect::datapath(&environment.paths)));
     findings.push(of_state(environment));
-    findings.extend(of_endpoints(endpoint::all(environment)));
+    let views = endpoint::all(environment);
+    findings.extend(of_ports(
+        views.as_deref().unwrap_or_default(),
+        sockets::holding,
+    ));
+    findings.extend(of_endpoints(views));
     let ok = findings.iter().all(|f| f.ok);
     if output.json {
         io.print(&render::json(&findings)?)?;
@@ -295,6 +300,23 @@ fn of_endpoints(views: Result<Vec<EndpointView>>) -> Vec<Finding> {
             Finding::bad(CHECK, detail, endpoint::BROKEN)
         })
         .collect()
+}
+
+/// Published ports that a socket of the host took meanwhile.
+fn of_ports(
+    views: &[EndpointView],
+    holding: impl FnOnce(&[u16]) -> Result<Vec<HostSocket>>,
+) -> Vec<Finding> {
+    let published = views.iter().flat_map(|v| &v.record.publish);
+    let ports: Vec<u16> = published.map(|p| p.host_port).collect();
+    match holding(&ports) {
+        Ok(sockets) => views
+            .iter()
+            .flat_map(|v| publish::taken(&v.record, &sockets))
+            .map(|detail| Finding::bad("ports", detail, "stop it, or publish another port"))
+            .collect(),
+        Err(e) => vec![Finding::bad("ports", e.to_string(), "run doctor as root")],
+    }
 }
 
 #[cfg(test)]
