@@ -99,7 +99,7 @@ static __always_inline bool nk_egress_keeps_source(struct __sk_buff *skb, const 
 {
 	if (r->ifindex != flow->ifindex)
 		return false;
-	if (!nk_parse_same_addr(r->source, flow->nat_addr) &&
+	if (!nk_parse_same_addr(p->nat_addr, flow->nat_addr) &&
 	    !nk_route_is_local(skb, p, flow->nat_addr, skb->ifindex))
 		return false;
 	return nk_nat_renew(p, flow);
@@ -177,6 +177,8 @@ static __noinline int nk_egress_by_flow(struct __sk_buff *skb, struct nk_packet 
 		return nk_egress_translate(skb, p, &flow)
 			       ?: nk_send_by_mac(skb, flow.ifindex, flow.mac);
 	}
+	if (opener == NK_EGRESS && flow.via == NK_VIA_ENDPOINT && !nk_publish_same_way(p, &flow))
+		return NK_NO_FLOW;
 	/* What came in by the host or an endpoint goes back there, routes or not. */
 	if (opener == NK_EGRESS && p->now - flow.routed > NK_ROUTE_REFRESH)
 		return nk_egress_reroute(skb, p, &flow, slot, opener);
@@ -193,7 +195,7 @@ static __always_inline int nk_egress_masquerade(struct __sk_buff *skb, const str
 		return -NK_DROP_NAT_PROTOCOL;
 	if (!r->has_source)
 		return -NK_DROP_NAT_ADDRESS;
-	__builtin_memcpy(flow->nat_addr, r->source, 16);
+	__builtin_memcpy(flow->nat_addr, p->nat_addr, 16);
 	return nk_nat_open(skb, p, flow);
 }
 
@@ -228,6 +230,7 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 		flow.rule = rule;
 		flow.scope = r.scope;
 		flow.via = r.via;
+		nk_publish_note(p, &flow);
 		nk_note_route(&flow, &r, mtu_bytes, p->now);
 		reason = nk_flow_open(p, NK_EGRESS, &flow);
 		if (reason) {
@@ -247,9 +250,10 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 /*
  * What a container sends. A verdict, or -NK_DROP_*, in this order:
  *   1. the endpoint has a policy
- *   2. a live flow it opened, then one opened towards it; revoked ones drop
- *   3. ICMP errors end here: they are about a live flow or nothing
- *   4. size, route, deny rules, allow rules, the scope's default
+ *   2. to a published port of the host: it is one to that container from here on
+ *   3. a live flow it opened, then one opened towards it; revoked ones drop
+ *   4. ICMP errors end here: they are about a live flow or nothing
+ *   5. size, route, deny rules, allow rules, the scope's default
  */
 static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 {
@@ -261,6 +265,11 @@ static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 		return -NK_DROP_NO_POLICY;
 	if (p->kind == NK_KIND_ERROR) {
 		verdict = nk_quote(skb, p, NK_EGRESS);
+		if (verdict)
+			return verdict;
+	}
+	if (nk_nat_is_published(p->key.remote_port)) {
+		verdict = nk_publish_turn(skb, p);
 		if (verdict)
 			return verdict;
 	}
@@ -396,6 +405,8 @@ int nk_to_container(struct __sk_buff *skb)
 		p.key.local_index = receiver->local_index;
 		if (!reason)
 			reason = nk_host_judge(skb, &p);
+		if (!reason && p.nat_port)
+			reason = nk_publish_return(skb, &p);
 	} else if (!reason) {
 		reason = -NK_DROP_NO_ENDPOINT; /* multicast of the host, or gone astray */
 	}

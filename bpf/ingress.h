@@ -15,7 +15,7 @@ static __always_inline __u32 nk_endpoint_mtu(__u32 endpoint_id)
 	return endpoint ? endpoint->mtu_bytes : 0;
 }
 
-static __noinline int nk_ingress_by_flow(const struct nk_packet *p, __u32 opener)
+static __noinline int nk_ingress_by_flow(struct nk_packet *p, __u32 opener)
 {
 	struct nk_flow flow;
 	int reason;
@@ -23,8 +23,13 @@ static __noinline int nk_ingress_by_flow(const struct nk_packet *p, __u32 opener
 	if (!nk_flow_find(p, NK_INGRESS, opener, &flow, &reason))
 		return reason ?: NK_NO_FLOW;
 	/* Answers go back by the flow's way: what came by another one opens it anew. */
-	if (opener == NK_INGRESS && !nk_publish_same_way(p, &flow))
-		return NK_NO_FLOW;
+	if (opener == NK_INGRESS)
+		return nk_publish_same_way(p, &flow) ? 0 : NK_NO_FLOW;
+	/* The container asked a port of the host, and hears from there. */
+	if (flow.via == NK_VIA_ENDPOINT) {
+		p->nat_port = flow.nat_port;
+		__builtin_memcpy(p->nat_addr, flow.nat_addr, sizeof(p->nat_addr));
+	}
 	return 0;
 }
 
@@ -70,7 +75,7 @@ static __noinline int nk_ingress_by_rules(struct nk_packet *p, __u32 scope, __u3
 	flow.via = p->arrival;
 	flow.ifindex = ifindex;
 	flow.mtu_bytes = nk_endpoint_mtu(p->endpoint_id);
-	nk_publish_note(p, &flow);
+	nk_publish_note_inbound(p, &flow);
 	return nk_flow_open(p, NK_INGRESS, &flow); /* the first answer asks for the route */
 }
 

@@ -59,6 +59,7 @@ enum nk_sizes {
 struct nk_packet {
 	struct nk_flow_key key;
 	__u8 local[16];
+	__u8 nat_addr[16]; /* of nat_port; or what a new flow is masqueraded with */
 	__u64 word; /* struct nk_policy_word, read once per packet */
 	__u32 endpoint_id;
 	__u32 now; /* tick */
@@ -74,7 +75,11 @@ struct nk_packet {
 	__u8 is_v6;
 	__u8 has_headers; /* the network header is fine: local and remote are known */
 	__u8 masquerade; /* its address leaves by an uplink only translated; egress only */
-	__be16 nat_port; /* the host's port that it came to, which is published; ingress only */
+	/*
+	 * The host's port, 0 = none, that was published and stands for the local port
+	 * (from the wire) or for the remote one (from and to other containers).
+	 */
+	__be16 nat_port;
 } __attribute__((aligned(8)));
 
 /*

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Published ports: what comes from the wire to a port of the host is a
- * container's, if its ingress rules allow the client. The flow is an inbound one
- * whose nat_addr and nat_port are the host's; they turn the destination of what
- * comes in and the source of what goes out.
+ * Published ports: what comes from the wire, or from another container, to a port
+ * of the host is a container's, if its ingress rules allow the client. The flow,
+ * towards the wire an inbound one, remembers the host's address and port; they
+ * turn the destination of what comes in and the source of what goes out.
  *
  * The host goes first: an address that is not its own is not looked at, and a
  * port that a socket of the host has is that socket's, whoever came earlier.
@@ -54,6 +54,7 @@ static __always_inline __u32 nk_publish_find(struct nk_packet *p, __be16 port)
 	p->key.local_port = found->port;
 	p->key.local_index = found->local_index;
 	p->nat_port = port;
+	__builtin_memcpy(p->nat_addr, p->local, sizeof(p->nat_addr));
 	p->endpoint_id = id = found->endpoint_id;
 	p->now = nk_flow_now();
 	p->word = nk_policy_load(id);
@@ -62,29 +63,36 @@ static __always_inline __u32 nk_publish_find(struct nk_packet *p, __be16 port)
 }
 
 /*
- * Whether a packet came to the port of the host that its flow is known by, or
- * directly to the container as the flow did.
+ * Whether a packet goes by the port of the host that its flow is known by, or
+ * directly to the container as the flow does.
  */
 static __always_inline bool nk_publish_same_way(const struct nk_packet *p,
 						const struct nk_flow *flow)
 {
 	if (flow->nat_port != p->nat_port)
 		return false;
-	return !p->nat_port || nk_parse_same_addr(flow->nat_addr, p->local);
+	return !p->nat_port || nk_parse_same_addr(flow->nat_addr, p->nat_addr);
+}
+
+static __always_inline void nk_publish_note(const struct nk_packet *p, struct nk_flow *flow)
+{
+	if (!p->nat_port)
+		return;
+	__builtin_memcpy(flow->nat_addr, p->nat_addr, sizeof(flow->nat_addr));
+	flow->nat_port = p->nat_port;
 }
 
 /*
  * Into a new inbound flow. One that the container opened between the very same
  * ends is forgotten, or answers would leave by that one's port.
  */
-static __always_inline void nk_publish_note(const struct nk_packet *p, struct nk_flow *flow)
+static __always_inline void nk_publish_note_inbound(const struct nk_packet *p, struct nk_flow *flow)
 {
 	void *table;
 
+	nk_publish_note(p, flow);
 	if (!p->nat_port)
 		return;
-	__builtin_memcpy(flow->nat_addr, p->local, sizeof(flow->nat_addr));
-	flow->nat_port = p->nat_port;
 	table = nk_flow_table(p->endpoint_id, NK_EGRESS);
 	if (table)
 		bpf_map_delete_elem(table, &p->key);
@@ -93,10 +101,20 @@ static __always_inline void nk_publish_note(const struct nk_packet *p, struct nk
 /* A socket of the host that would get the packet. */
 static __always_inline bool nk_publish_has_socket(struct __sk_buff *skb, const struct nk_packet *p)
 {
-	struct nk_flow flow = {.nat_port = p->nat_port};
+	struct nk_flow flow = {};
 
-	__builtin_memcpy(flow.nat_addr, p->local, sizeof(flow.nat_addr));
+	nk_publish_note(p, &flow);
 	return nk_nat_has_socket(skb, p, &flow);
+}
+
+/* The same for what a container sends: its own end is the socket's remote one. */
+static __always_inline bool nk_publish_is_taken(struct __sk_buff *skb, const struct nk_packet *p)
+{
+	struct nk_packet other = *p;
+
+	__builtin_memcpy(other.key.remote, p->local, sizeof(other.key.remote));
+	other.key.remote_port = p->key.local_port;
+	return nk_publish_has_socket(skb, &other);
 }
 
 /* Loopback and multicast are no addresses that the wire reaches the host by. */
@@ -130,6 +148,81 @@ static __noinline int nk_publish_admit(struct __sk_buff *skb, const struct nk_pa
 	if (p->key.protocol == IPPROTO_TCP && !nk_parse_is_syn(p))
 		return -NK_DROP_NOT_SYN;
 	return 0;
+}
+
+/* Whether a container's packet goes on in a live flow that came to the same port of the host. */
+static __always_inline bool nk_publish_is_under_way(const struct nk_packet *p)
+{
+	void *table = nk_flow_table(p->endpoint_id, NK_EGRESS);
+	struct nk_flow *flow;
+
+	flow = table ? bpf_map_lookup_elem(table, &p->key) : 0;
+	return flow && nk_publish_same_way(p, flow);
+}
+
+/* What of another container's is behind the port of the host that a container sends to. */
+static __always_inline struct nk_published *nk_publish_beyond(const struct nk_packet *p)
+{
+	struct nk_published *found;
+	__u8 protocol = p->key.protocol;
+	__be16 port = p->key.remote_port;
+
+	if (p->kind != NK_KIND_OPENS || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+		return 0;
+	found = __nk_publish_lookup(p->key.remote, protocol, port);
+	if (!found && bpf_map_lookup_elem(&nk_host_addrs, p->key.remote))
+		found = nk_publish_lookup_any(p->is_v6, protocol, port);
+	/* To itself by the host there is no way, as its own address is the source. */
+	return found && found->endpoint_id != p->endpoint_id ? found : 0;
+}
+
+/*
+ * From here on the packet is one to the other container: rules, flow and way are
+ * those between containers, and the flow knows what to call the other one towards
+ * this one. 0 or -NK_DROP_*. As ever, a socket of the host that has the port goes
+ * first.
+ */
+static __noinline int nk_publish_turn(struct __sk_buff *skb, struct nk_packet *p)
+{
+	struct nk_published *found = nk_publish_beyond(p);
+	struct nk_nat_change c = {};
+	struct nk_addr_key *local;
+	struct nk_local_key key;
+
+	if (!found)
+		return 0;
+	key.endpoint_id = found->endpoint_id;
+	key.local_index = found->local_index;
+	c.to_port = found->port;
+	local = bpf_map_lookup_elem(&nk_locals, &key);
+	if (!local)
+		return 0;
+	__builtin_memcpy(c.to_addr, local->addr, 16);
+	__builtin_memcpy(c.from_addr, p->key.remote, 16);
+	c.from_port = p->key.remote_port;
+	__builtin_memcpy(p->nat_addr, c.from_addr, 16);
+	p->nat_port = c.from_port;
+	__builtin_memcpy(p->key.remote, c.to_addr, 16);
+	p->key.remote_port = c.to_port;
+	if (!nk_publish_is_under_way(p) && nk_publish_is_taken(skb, p)) {
+		__builtin_memcpy(p->key.remote, c.from_addr, 16);
+		p->key.remote_port = c.from_port;
+		p->nat_port = 0;
+		return 0;
+	}
+	return nk_nat_rewrite(skb, p, NK_INGRESS, &c);
+}
+
+/* An answer or an error, as the container knows the other side. 0 or -NK_DROP_*. */
+static __noinline int nk_publish_return(struct __sk_buff *skb, const struct nk_packet *p)
+{
+	struct nk_nat_change c;
+
+	__builtin_memcpy(c.from_addr, p->key.remote, 16);
+	__builtin_memcpy(c.to_addr, p->nat_addr, 16);
+	c.from_port = p->key.remote_port;
+	c.to_port = p->nat_port;
+	return nk_nat_rewrite(skb, p, NK_EGRESS, &c);
 }
 
 #endif /* __NK_PUBLISH_H */

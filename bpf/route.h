@@ -16,7 +16,6 @@ enum nk_route_refresh {
 };
 
 struct nk_route {
-	__u8 source[16]; /* what the host itself would send from; asked where we masquerade */
 	struct bpf_redir_neigh hop; /* nh_family 0: unknown, the kernel finds it */
 	__u32 ifindex; /* NK_VIA_UPLINK */
 	__u16 mtu_bytes; /* 0 = not known */
@@ -25,7 +24,7 @@ struct nk_route {
 	__u8 scope; /* enum nk_scope */
 	__u8 has_scope;
 	__u8 via; /* enum nk_via */
-	__u8 has_source;
+	__u8 has_source; /* nk_packet's nat_addr is what the host itself would send from */
 	__u8 pad;
 } __attribute__((aligned(8)));
 
@@ -119,14 +118,14 @@ static __always_inline int nk_route_ask(struct __sk_buff *skb, const struct nk_p
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), nk_route_flags(p));
 }
 
-static __always_inline void nk_route_keep_source(struct nk_route *r, const struct nk_packet *p,
+static __always_inline void nk_route_keep_source(struct nk_route *r, struct nk_packet *p,
 						 const struct bpf_fib_lookup *fib)
 {
 	if (p->is_v6) {
-		__builtin_memcpy(r->source, fib->ipv6_src, 16);
+		__builtin_memcpy(p->nat_addr, fib->ipv6_src, 16);
 		r->has_source = 1;
 	} else {
-		nk_parse_map_v4(r->source, fib->ipv4_src);
+		nk_parse_map_v4(p->nat_addr, fib->ipv4_src);
 		r->has_source = fib->ipv4_src != 0;
 	}
 }
@@ -156,7 +155,7 @@ static __always_inline void nk_route_keep_hop(struct nk_route *r, const struct b
  * route at all look the same (NOT_FWDED): all of them are the host's to answer,
  * if a rule lets the container speak to the host.
  */
-static __noinline int nk_route_by_fib(struct __sk_buff *skb, const struct nk_packet *p,
+static __noinline int nk_route_by_fib(struct __sk_buff *skb, struct nk_packet *p,
 				      __u32 primary_ifindex, struct nk_route *r)
 {
 	struct bpf_fib_lookup fib = {};
@@ -285,7 +284,7 @@ static __always_inline void nk_route_multicast(const struct nk_packet *p, struct
  *   3. other endpoints
  *   4. the fib
  */
-static __always_inline int nk_route_resolve(struct __sk_buff *skb, const struct nk_packet *p,
+static __always_inline int nk_route_resolve(struct __sk_buff *skb, struct nk_packet *p,
 					    struct nk_route *r)
 {
 	int fixed = nk_route_static(p), reason;

@@ -189,15 +189,26 @@ except OSError as error:
 
     #[test]
     #[ignore = "needs the guest"]
-    fn other_namespaces_mean_their_own_localhost() {
+    fn other_containers_get_there_by_the_hosts_address_and_not_by_their_localhost() {
         host::start_clean();
         let _config = host::OtherConfig::with(POOLS);
         let c = private("one", 22)
-            .ingress("any:8000 host:8000 containers:8000")
-            .with("publish", "8080:8000")
+            .ingress("containers:8000 udp:containers:8000")
+            .with("publish", "8080:8000 8080:8000/udp")
             .start();
         c.listen("tcp", 8000);
-        let other = private("two", 23).start();
+        c.listen("udp", 8000);
+        let other = private("two", 23)
+            .egress("containers:8000 udp:containers:8000")
+            .start();
+        for (to, own) in [(HOST, "10.87.128.23"), (HOST_6, "fd00:87::23")] {
+            for protocol in ["tcp", "udp"] {
+                other.reaches(protocol, to, 8080);
+                assert_eq!(last_peer(&c), own, "the real client");
+            }
+        }
+        let closed = other.attempt("tcp", HOST, 8081);
+        closed.expect_err("the host is not allowed");
         let asked = other.attempt("tcp", "127.0.0.1", 8080);
         assert_eq!(asked, Err("ECONNREFUSED".into()));
         assert_eq!(c.heard(0.0), Vec::<Value>::new());
@@ -303,6 +314,12 @@ except OSError as error:
         }
         assert!(!echo.heard().is_empty());
         assert_eq!(c.heard(0.0), Vec::<Value>::new());
+        let said = cli::run(&["doctor"]);
+        let told = format!(
+            "port 8090 of this host belongs to podman_publish (pid {}",
+            std::process::id()
+        );
+        assert!(said.code == 1 && said.out.contains(&told), "{said:?}");
         drop(echo);
     }
 

@@ -466,6 +466,13 @@ impl Datapath {
         }
     }
 
+    /// Addresses that a port published at any is at, for who is not on the wire.
+    pub fn host_addresses(&self, addresses: &[&str]) {
+        for text in addresses {
+            put(&self.skel.maps.nk_host_addrs, &mapped(addr(text)), &1u32);
+        }
+    }
+
     /// Replaces the table of ways back, so that it is empty.
     pub fn new_nat_table(&self, id: u32, entries: u32) {
         let table = create(
