@@ -145,8 +145,12 @@ mod guest {
                 &["egress", "example.org", "not yet supported"],
             ),
             (
-                auto().with("publish", "8080:80"),
-                &["publish", "not yet supported"],
+                auto().with("publish", "8080:80/sctp"),
+                &["publish", "8080:80/sctp", "tcp", "udp"],
+            ),
+            (
+                auto().with("rate-egress", "10M"),
+                &["rate-egress", "not yet supported"],
             ),
             (auto().with("mode", "audit"), &["mode", "not yet supported"]),
             (
