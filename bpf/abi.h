@@ -89,7 +89,8 @@ enum nk_drop {
 	NK_DROP_NAT_PROTOCOL = 34, /* has no ports that could be translated */
 	NK_DROP_NAT_DIRECT = 35, /* from the wire to an address that only this host knows */
 	NK_DROP_ADDRESS_CONFLICT = 36, /* not dropped: another machine claims the address */
-	NK_DROPS = 37,
+	NK_DROP_RATE = 37, /* around the queue of its device, and faster than that */
+	NK_DROPS = 38,
 };
 
 struct nk_addr_key {
@@ -98,6 +99,8 @@ struct nk_addr_key {
 
 enum nk_addr_flags {
 	NK_ADDR_MASQUERADE = 1 << 0, /* leaves by an uplink only under the uplink's own address */
+	NK_ADDR_RATE_EGRESS = 1 << 1, /* what its endpoint sends has a rate, see nk_endpoint */
+	NK_ADDR_RATE_INGRESS = 1 << 2, /* from the wire by way of the primary, which has a queue */
 };
 
 /* nk_addrs: which endpoint owns an address. */
@@ -120,6 +123,7 @@ struct nk_local_key {
 
 enum nk_endpoint_flags {
 	NK_ENDPOINT_GUARD = 1 << 0, /* guard is attached: mark what passes to the host */
+	NK_ENDPOINT_RATE_INGRESS = 1 << 1, /* as NK_ADDR_RATE_INGRESS of all its addresses */
 };
 
 /* nk_endpoints: indexed by endpoint id; all zero where there is none. */
@@ -131,7 +135,10 @@ struct nk_endpoint {
 	__u16 nat_port; /* first of its share, host order; a multiple of NK_NAT_CHUNK */
 	__u16 nat_ports; /* how many; 0 = masquerades nothing */
 	__u32 answered; /* tick of the last packet it got an answer of ours to; programs' */
-	__u32 reserved[10];
+	__u64 rate_paid; /* ns of CLOCK_MONOTONIC up to which what it sent is paid; programs' */
+	__u64 rate_mib_ns; /* what 2^20 bytes cost */
+	__u64 rate_burst_ns; /* how far ahead of the clock it may be */
+	__u32 reserved[4];
 };
 
 /*
@@ -287,7 +294,8 @@ struct nk_uplink {
 /* nk_settings[0]: what is the same for every generation on this host. */
 struct nk_settings {
 	__u32 mark_judged; /* random, never 0: skb->mark of what from_container let through */
-	__u32 mark_reply; /* random, never 0: skb->mark of packets we answer ourselves */
+	__u32 mark_reply; /* random, never 0: skb->mark of our own answers, and of what is judged
+			     already */
 	__u32 multicast_ifindex; /* uplink for allowed multicast, 0 = none */
 	__u32 pad;
 	__u64 host_netns; /* cookie of the namespace that the uplinks are in */

@@ -31,4 +31,16 @@ static __always_inline void nk_count_pass(__u32 endpoint_id, enum nk_dir dir, __
 	counters->traffic[dir].flows += flows;
 }
 
+/* For a packet that another program counts. */
+static __always_inline void nk_count_opened(__u32 endpoint_id, enum nk_dir dir, __u8 flows)
+{
+	struct nk_counters *counters;
+
+	if (!flows)
+		return;
+	counters = bpf_map_lookup_elem(&nk_counters, &endpoint_id);
+	if (counters)
+		counters->traffic[dir].flows += flows;
+}
+
 #endif /* __NK_COUNT_H */

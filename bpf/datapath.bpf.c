@@ -20,6 +20,7 @@
 #include "offload.h"
 #include "count.h"
 #include "policy.h"
+#include "rate.h"
 #include "flow.h"
 #include "route.h"
 #include "nat.h"
@@ -284,8 +285,9 @@ static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 }
 
 /*
- * Before anybody's rules: is it a sound packet, and does it come from an address
- * of this very device? Protects the host and everybody on the network.
+ * Before anybody's rules: is it a sound packet, does it come from an address of
+ * this very device, and no faster than it may? Protects the host and everybody on
+ * the network.
  */
 static __always_inline int nk_egress_admit(struct __sk_buff *skb, struct nk_packet *p)
 {
@@ -301,7 +303,10 @@ static __always_inline int nk_egress_admit(struct __sk_buff *skb, struct nk_pack
 	p->endpoint_id = sender->endpoint_id;
 	p->key.local_index = sender->local_index;
 	p->masquerade = sender->flags & NK_ADDR_MASQUERADE;
-	return nk_offload_check(skb, p);
+	reason = nk_offload_check(skb, p);
+	if (!reason && sender->flags & NK_ADDR_RATE_EGRESS)
+		reason = nk_rate_take(p->endpoint_id, skb->len);
+	return reason;
 }
 
 /* Attached to the peer through the primary; the host's namespace. */
@@ -373,7 +378,7 @@ static __always_inline int nk_host_judge(struct __sk_buff *skb, struct nk_packet
 	settings = bpf_map_lookup_elem(&nk_settings, &zero);
 	if (settings && skb->mark && skb->mark == settings->mark_reply) {
 		skb->mark = 0;
-		return 0; /* our own answer to this container */
+		return 0; /* our own answer to this container, or out of nk_wire_queue() */
 	}
 	reason = nk_host_arrival(skb, p, &scope);
 	if (reason)
@@ -471,7 +476,7 @@ static __noinline int nk_wire_published(struct __sk_buff *skb, struct nk_packet 
 static __noinline int nk_wire_translated(struct __sk_buff *skb)
 {
 	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
-	__u32 primary_ifindex = 0;
+	struct nk_wire_target target = {};
 	__be16 port;
 	int reason;
 
@@ -486,13 +491,12 @@ static __noinline int nk_wire_translated(struct __sk_buff *skb)
 	if (reason == NK_NO_FLOW)
 		return TCX_NEXT;
 	if (!reason)
-		reason = nk_wire_translate(skb, &p, port, &primary_ifindex);
+		reason = nk_wire_translate(skb, &p, port, &target);
 	if (reason) {
 		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
 		return TCX_DROP;
 	}
-	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, p.opened);
-	return bpf_redirect_peer(primary_ifindex, 0);
+	return nk_wire_deliver(skb, &p, &target);
 }
 
 /*
@@ -504,8 +508,8 @@ SEC("tcx/ingress")
 int nk_from_wire(struct __sk_buff *skb)
 {
 	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
+	struct nk_wire_target target;
 	struct nk_addr *receiver;
-	__u32 primary_ifindex;
 	int reason, verdict;
 
 	verdict = nk_reply(skb);
@@ -518,15 +522,16 @@ int nk_from_wire(struct __sk_buff *skb)
 		return nk_wire_may_be_translated(skb) ? nk_wire_translated(skb) : TCX_NEXT;
 	p.endpoint_id = receiver->endpoint_id;
 	p.key.local_index = receiver->local_index;
-	primary_ifindex = receiver->primary_ifindex;
-	reason = receiver->flags & NK_ADDR_MASQUERADE ? -NK_DROP_NAT_DIRECT
-						      : nk_wire_judge(skb, &p, primary_ifindex);
+	target.primary_ifindex = receiver->primary_ifindex;
+	target.queued = receiver->flags & NK_ADDR_RATE_INGRESS;
+	reason = receiver->flags & NK_ADDR_MASQUERADE
+			 ? -NK_DROP_NAT_DIRECT
+			 : nk_wire_judge(skb, &p, target.primary_ifindex);
 	if (reason) {
 		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
 		return TCX_DROP;
 	}
-	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, p.opened);
-	return bpf_redirect_peer(primary_ifindex, 0);
+	return nk_wire_deliver(skb, &p, &target);
 }
 
 /*

@@ -137,9 +137,48 @@ static __noinline int nk_wire_translated_flow(struct nk_packet *p, __be16 port)
 	return 0;
 }
 
+/* Where a judged packet is sent on to. */
+struct nk_wire_target {
+	__u32 primary_ifindex;
+	bool queued; /* its endpoint has a rate, and the primary a queue */
+};
+
+/*
+ * Into the container through the primary's queue. to_container must not judge a
+ * second time, and counts what leaves the queue. Behind it the kernel compares
+ * MACs (eth_type_trans()), and L3 devices have none.
+ */
+static __noinline int nk_wire_queue(struct __sk_buff *skb, const struct nk_packet *p,
+				    __u32 primary_ifindex)
+{
+	struct nk_settings *settings;
+	__u8 no_macs[12] = {};
+	__u32 zero = 0;
+
+	settings = bpf_map_lookup_elem(&nk_settings, &zero);
+	/* Not written directly, or the kernel would unclone all that arrives. */
+	if (!settings || bpf_skb_store_bytes(skb, 0, no_macs, sizeof(no_macs), 0)) {
+		nk_count_drop(p->endpoint_id, NK_INGRESS, -NK_DROP_INTERNAL);
+		return TCX_DROP;
+	}
+	nk_count_opened(p->endpoint_id, NK_INGRESS, p->opened);
+	skb->mark = settings->mark_reply;
+	return bpf_redirect(primary_ifindex, 0);
+}
+
+/* Into the container. */
+static __always_inline int nk_wire_deliver(struct __sk_buff *skb, const struct nk_packet *p,
+					   const struct nk_wire_target *target)
+{
+	if (target->queued)
+		return nk_wire_queue(skb, p, target->primary_ifindex);
+	nk_count_pass(p->endpoint_id, NK_INGRESS, skb->len, p->opened);
+	return bpf_redirect_peer(target->primary_ifindex, 0);
+}
+
 /* Back to the container's own address and port. 0 or -NK_DROP_*. */
 static __always_inline int nk_wire_translate(struct __sk_buff *skb, const struct nk_packet *p,
-					     __be16 port, __u32 *primary_ifindex)
+					     __be16 port, struct nk_wire_target *target)
 {
 	struct nk_nat_change c = {.from_port = port, .to_port = p->key.local_port};
 	struct nk_local_key key = {
@@ -153,7 +192,8 @@ static __always_inline int nk_wire_translate(struct __sk_buff *skb, const struct
 	endpoint = bpf_map_lookup_elem(&nk_endpoints, &key.endpoint_id);
 	if (!local || !endpoint)
 		return -NK_DROP_INTERNAL;
-	*primary_ifindex = endpoint->primary_ifindex;
+	target->primary_ifindex = endpoint->primary_ifindex;
+	target->queued = endpoint->flags & NK_ENDPOINT_RATE_INGRESS;
 	__builtin_memcpy(c.from_addr, p->local, 16);
 	__builtin_memcpy(c.to_addr, local->addr, 16);
 	return nk_nat_rewrite(skb, p, NK_INGRESS, &c);

@@ -13,6 +13,7 @@ use crate::request::PREFIX;
 use crate::types::addr::not_unicast;
 use crate::types::name::{IfName, check_label, nearest, shown};
 use crate::types::publish::Publication;
+use crate::types::rate::{Rate, Rates};
 use crate::types::reach::Reach;
 
 #[cfg(test)]
@@ -68,10 +69,12 @@ pub struct Wishes {
     pub routes: Option<Vec<RouteWish>>,
     /// Ports of the host that lead to the container's.
     pub publish: Vec<Publication>,
+    /// How much it may send and receive.
+    pub rates: Rates,
 }
 
 /// Keys that are read.
-pub const KEYS: [&str; 11] = [
+pub const KEYS: [&str; 13] = [
     "address",
     "name",
     "egress",
@@ -83,10 +86,12 @@ pub const KEYS: [&str; 11] = [
     "mtu",
     "routes",
     "publish",
+    "rate-egress",
+    "rate-ingress",
 ];
 
 /// Keys that are known and refused until they do something.
-pub const LATER: [&str; 4] = ["dns", "dns-search", "rate-egress", "rate-ingress"];
+pub const LATER: [&str; 2] = ["dns", "dns-search"];
 
 /// Most addresses of one endpoint.
 pub const MAX_ADDRESSES: usize = 16;
@@ -223,6 +228,10 @@ impl<'k> Reader<'k> {
             mtu_bytes: self.mtu(),
             routes: self.routes(),
             publish: self.publish().unwrap_or_default(),
+            rates: Rates {
+                egress: self.rate("rate-egress"),
+                ingress: self.rate("rate-ingress"),
+            },
         }
     }
 
@@ -342,6 +351,11 @@ impl<'k> Reader<'k> {
             self.faults.push(fault("publish", message));
         }
         Some(list)
+    }
+
+    fn rate(&mut self, key: &str) -> Option<Rate> {
+        let read = self.value(key)?.parse::<Rate>();
+        self.faults.keep(read.map_err(|e| about(key, &e)))
     }
 
     fn routes(&mut self) -> Option<Vec<RouteWish>> {

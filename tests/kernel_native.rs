@@ -29,6 +29,7 @@ mod root {
     use oci_netkit::state::store::Store;
     use oci_netkit::types::id::EndpointId;
     use oci_netkit::types::port::PortShare;
+    use oci_netkit::types::rate::Rates;
     use oci_netkit::types::reach::Reach;
 
     use super::guest::{Container, Host, addresses, map_spec, minute, name, policy, run};
@@ -216,13 +217,16 @@ mod root {
             println!("{round}: replace policy {:?}", start.elapsed());
             assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 2, slot: 15 });
             let start = Instant::now();
-            maps.publish(id, &reached, 77, 2).unwrap();
+            maps.publish(id, &reached, Rates::default(), 77, 2).unwrap();
             println!("{round}: publish {:?}", start.elapsed());
-            let taken = maps.publish(EndpointId(8), &reached, 78, 2).unwrap_err();
+            let taken = maps
+                .publish(EndpointId(8), &reached, Rates::default(), 78, 2)
+                .unwrap_err();
             assert_eq!(taken.kind(), Kind::Conflict);
             maps.retract(EndpointId(8), &addresses(7)).unwrap();
             assert!(
-                maps.publish(EndpointId(8), &reached, 78, 2).is_err(),
+                maps.publish(EndpointId(8), &reached, Rates::default(), 78, 2)
+                    .is_err(),
                 "still taken"
             );
             maps.retract(id, &addresses(7)).unwrap();

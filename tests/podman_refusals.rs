@@ -149,17 +149,17 @@ mod guest {
                 &["publish", "8080:80/sctp", "tcp", "udp"],
             ),
             (
-                auto().with("rate-egress", "10M"),
-                &["rate-egress", "not yet supported"],
+                auto().with("rate-egress", "10m"),
+                &["rate-egress", "10m", "500k, 10M or 1G"],
+            ),
+            (
+                auto().with("rate-ingress", "8k"),
+                &["rate-ingress", "8000", "between 16k and 1000G"],
             ),
             (auto().with("mode", "audit"), &["mode", "not yet supported"]),
             (
                 auto().with("reach", "near"),
                 &["reach", "near", "routed", "lan", "masquerade"],
-            ),
-            (
-                auto().with("rate-egress", "1M"),
-                &["rate-egress", "not yet supported"],
             ),
             (
                 auto().with("dns", "192.0.2.1"),

@@ -93,6 +93,8 @@ fn steps() -> Vec<Step> {
         guard: false,
         mtu_bytes: 1500,
         nat: None,
+        budget: None,
+        rate_ingress: false,
     };
     vec![
         Step::EnsureGeneration,

@@ -10,13 +10,15 @@ use super::bpf::maps::Maps;
 use super::bpf::{attach, cgroup, load};
 use super::bpffs::{self, Pins};
 use super::lan;
-use super::netlink::{Netlink, addr, link, neighbour, route};
+use super::netlink::{Netlink, addr, link, neighbour, qdisc, route};
 use super::netns::Netns;
 use super::reserved_ports;
 use super::sysctl;
 use super::whole;
 use crate::error::{Error, Kind, Result};
-use crate::plan::step::{LanSpec, PairSpec, PortSpec, RouteSpec, Side, Step, Undo, Uplink};
+use crate::plan::step::{
+    LanSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step, Undo, Uplink,
+};
 use crate::state::Paths;
 use crate::state::fresh::Fresh;
 use crate::state::lock::{Deadline, Lock};
@@ -250,6 +252,14 @@ impl RealHost {
         }
     }
 
+    fn queue(&mut self, side: Side, spec: &QueueSpec) -> Result<()> {
+        let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
+        match side {
+            Side::Primary => qdisc::add(self.outside()?, primary, spec),
+            Side::Peer => qdisc::add(self.inside()?, peer, spec),
+        }
+    }
+
     fn add_route(&mut self, side: Side, spec: &RouteSpec) -> Result<()> {
         let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
         match side {
@@ -342,6 +352,7 @@ impl Host for RealHost {
             Step::EnsureUplinks(uplinks) => self.ensure_uplinks(uplinks),
             Step::ReservePorts(ports) => self.reserve_ports(*ports),
             Step::CreatePair(spec) => self.create_pair(spec),
+            Step::Queue { side, queue } => self.queue(*side, queue),
             Step::SetSysctl {
                 side,
                 family,
@@ -368,7 +379,8 @@ impl Host for RealHost {
             Step::AddRoute { side, route } => self.add_route(*side, route),
             Step::PublishPorts { id, ports } => self.publish_ports(*id, ports),
             Step::PublishAddresses { id, addresses } => {
-                self.maps()?.publish(*id, addresses, primary, peer)
+                let rates = self.record.rates;
+                self.maps()?.publish(*id, addresses, rates, primary, peer)
             }
         }
     }

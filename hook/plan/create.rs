@@ -11,8 +11,10 @@ use super::lan;
 use super::link::{self, Uplinks, is_ours};
 use super::policy::{Places, Policy};
 use super::rules::{RuleSet, Target};
-use super::step::{LinkSizes, MapSpec, NatSpec, PairSpec, PortSpec, RouteSpec, Side, Step};
-use super::{Decision, Plan, admit, member, nat, pools, publish};
+use super::step::{
+    LinkSizes, MapSpec, NatSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step,
+};
+use super::{Decision, Plan, admit, member, nat, pools, publish, shape};
 use crate::annotations::{RouteWish, Wishes};
 use crate::config::{Config, PATH, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
@@ -22,6 +24,7 @@ use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
 use crate::types::name::{IfName, nearest};
 use crate::types::publish::Publication;
+use crate::types::rate::Rates;
 use crate::types::reach::{LanAddress, Reach};
 use crate::types::record::{EndpointRecord, Phase};
 
@@ -44,6 +47,18 @@ struct Design {
     lan: Vec<LanAddress>,
     publish: Vec<Publication>,
     ports: Vec<PortSpec>,
+    rates: Rates,
+}
+
+impl Design {
+    /// The queue of a device; what the container receives comes out of the primary.
+    fn queue(&self, side: Side) -> Option<QueueSpec> {
+        let rate = match side {
+            Side::Primary => self.rates.ingress,
+            Side::Peer => self.rates.egress,
+        };
+        rate.map(|rate| shape::queue(rate, self.sizes.mtu_bytes))
+    }
 }
 
 /// Plans an endpoint for a namespace that has none.
@@ -135,6 +150,7 @@ fn record(
         resolvers: design.policy.places.resolvers.clone(),
         nat: design.maps.nat.map(|nat| nat.share),
         publish: design.publish.clone(),
+        rates: design.rates,
         mtu_bytes: design.sizes.mtu_bytes,
         guard: design.maps.guard,
         generation: String::new(),
@@ -206,6 +222,11 @@ fn design(
         mtu_bytes: mtu_bytes?,
         ..sizes
     };
+    let egress = wishes
+        .rates
+        .egress
+        .map(|r| shape::queue(r, sizes.mtu_bytes));
+    let budget = egress.as_ref().map(shape::budget);
     Some(Design {
         id,
         primary,
@@ -222,12 +243,15 @@ fn design(
             guard,
             mtu_bytes: sizes.mtu_bytes,
             nat,
+            budget,
+            rate_ingress: wishes.rates.ingress.is_some(),
         },
         sizes,
         routes,
         lan,
         publish: wishes.publish.clone(),
         ports,
+        rates: wishes.rates,
     })
 }
 
@@ -383,6 +407,10 @@ fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_
         peer: design.interface.clone(),
         sizes: design.sizes,
     }));
+    for side in [Side::Primary, Side::Peer] {
+        let queue = design.queue(side);
+        steps.extend(queue.map(|queue| Step::Queue { side, queue }));
+    }
     steps.extend(sysctls(&design, host));
     steps.push(Step::FillMaps(design.maps));
     steps.push(Step::AttachPrograms { guard });

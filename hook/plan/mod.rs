@@ -18,6 +18,7 @@ mod pools;
 pub mod publish;
 pub mod reconcile;
 pub mod rules;
+mod shape;
 pub mod step;
 pub mod teardown;
 

@@ -14,6 +14,7 @@ use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::name::IfName;
 use crate::types::port::{PortRange, PortShare};
 use crate::types::publish::Transport;
+use crate::types::rate::Rate;
 use crate::types::reach::{LanAddress, Reach};
 use crate::types::record::EndpointRecord;
 
@@ -87,6 +88,26 @@ pub struct NatSpec {
     pub flows: u32,
 }
 
+/// A token bucket before a device (sch_tbf). Frames count as the device sees them, headers included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueSpec {
+    /// On the average.
+    pub rate: Rate,
+    /// Most bytes at once.
+    pub burst_bytes: u32,
+    /// What waits at most; the rest is dropped.
+    pub queue_bytes: u32,
+}
+
+/// As a queue's, for the programs: `rate_*` of `struct nk_endpoint`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// What 2^20 bytes cost, nanoseconds.
+    pub mib_ns: u64,
+    /// How much may be spent ahead of the clock, nanoseconds.
+    pub burst_ns: u64,
+}
+
 /// What the maps must hold for one endpoint before its programs are attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapSpec {
@@ -108,6 +129,10 @@ pub struct MapSpec {
     pub mtu_bytes: u32,
     /// `None` where no address is masqueraded.
     pub nat: Option<NatSpec>,
+    /// For what it sends; `None` without a rate.
+    pub budget: Option<Budget>,
+    /// `NK_ENDPOINT_RATE_INGRESS`.
+    pub rate_ingress: bool,
 }
 
 /// A port of the host that is the container's, of one family.
@@ -158,6 +183,14 @@ pub enum Step {
     ReservePorts(PortRange),
     /// Create the pair, read every attribute back.
     CreatePair(PairSpec),
+    /// Put a queue before a device: the peer's is for what the container sends, the primary's for
+    /// what it receives.
+    Queue {
+        /// Which device.
+        side: Side,
+        /// The queue.
+        queue: QueueSpec,
+    },
     /// Write a sysctl under net/{ipv4,ipv6}/{conf,neigh}/DEVICE/ of one of our own devices.
     SetSysctl {
         /// Whose namespace.
@@ -255,7 +288,7 @@ pub enum Undo {
 
 impl Step {
     /// How to take it back; `None` where there is nothing to, or another step's undo does it:
-    /// addresses, routes, sysctls and link state die with the pair.
+    /// queues, addresses, routes, sysctls and link state die with the pair.
     #[must_use]
     pub fn undo(&self, record: &EndpointRecord) -> Option<Undo> {
         match self {
@@ -280,6 +313,7 @@ impl Step {
             // Claims end with the publication.
             Self::ProbeAddresses(_)
             | Self::ClaimAddresses(_)
+            | Self::Queue { .. }
             | Self::SetSysctl { .. }
             | Self::AddAddress(_)
             | Self::LinkUp(_)
@@ -305,6 +339,9 @@ impl Step {
                     "create netkit pair {} (host) and {} (container)",
                     p.primary, p.peer
                 )
+            }
+            Self::Queue { side, queue } => {
+                format!("queue of {} bit/s ({})", queue.rate, side.words())
             }
             Self::SetSysctl {
                 side,

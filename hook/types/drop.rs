@@ -55,6 +55,7 @@ pub const DROP_REASONS: &[DropReason] = reasons! {
     34 "nat-protocol" "masqueraded: neither TCP, UDP nor an echo request to a single address";
     35 "nat-direct" "from the wire to a masqueraded address, which only this host knows";
     36 "address-conflict" "another machine on the network claims the container's address (seen, not dropped)";
+    37 "rate" "around the queue that keeps the container's rate-egress, and faster than that";
 };
 
 /// The reason with this ABI number.

@@ -8,6 +8,7 @@ pub mod lease;
 pub mod name;
 pub mod port;
 pub mod publish;
+pub mod rate;
 pub mod reach;
 pub mod record;
 pub mod scope;

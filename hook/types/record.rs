@@ -13,6 +13,7 @@ use super::lease::Lease;
 use super::name::IfName;
 use super::port::PortShare;
 use super::publish::Publication;
+use super::rate::Rates;
 use super::reach::{LanAddress, Reach};
 
 /// How far the endpoint has come.
@@ -88,6 +89,9 @@ pub struct EndpointRecord {
     /// Ports of the host that lead to the container's.
     #[serde(default)]
     pub publish: Vec<Publication>,
+    /// How much it may send and receive.
+    #[serde(default)]
+    pub rates: Rates,
     /// MTU of both ends, in bytes.
     pub mtu_bytes: u32,
     /// `NET_ADMIN` is allowed, so a guard stands behind the primary.
@@ -146,6 +150,7 @@ impl EndpointRecord {
             resolvers: Vec::new(),
             nat: None,
             publish: Vec::new(),
+            rates: Rates::default(),
             mtu_bytes: 1500,
             guard: false,
             generation: String::new(),

@@ -19,13 +19,14 @@ use oci_netkit::kernel::netns::Netns;
 use oci_netkit::kernel::process::Process;
 use oci_netkit::plan::compile::TrieEntry;
 use oci_netkit::plan::step::{
-    LinkSizes, MapSpec, PairSpec, PortSpec, RouteSpec, Side, Step, Uplink,
+    LinkSizes, MapSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step, Uplink,
 };
 use oci_netkit::state::Paths;
 use oci_netkit::state::lock::Deadline;
 use oci_netkit::types::id::{ContainerId, EndpointId, NetnsCookie};
 use oci_netkit::types::name::IfName;
 use oci_netkit::types::publish::Transport;
+use oci_netkit::types::rate::Rates;
 use oci_netkit::types::reach::Reach;
 use oci_netkit::types::record::{EndpointRecord, Member, Phase};
 
@@ -179,6 +180,7 @@ impl Container {
             resolvers: vec![],
             nat: None,
             publish: vec![format!("{}:80", 9000 + id).parse().unwrap()],
+            rates: Rates::default(),
             mtu_bytes: 1400,
             guard: false,
             generation: String::new(),
@@ -232,6 +234,8 @@ pub fn map_spec(id: u32) -> MapSpec {
         guard: false,
         mtu_bytes: 1400,
         nat: None,
+        budget: None,
+        rate_ingress: false,
     }
 }
 
@@ -246,6 +250,14 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
         headroom_bytes: 32,
     };
     let primary = name(&format!("onk{id}"));
+    let queue = |side| Step::Queue {
+        side,
+        queue: QueueSpec {
+            rate: "1G".parse().expect("a rate"),
+            burst_bytes: 1 << 20,
+            queue_bytes: 1 << 20,
+        },
+    };
     let sysctl = |side, family: &str, device: &IfName, name: &str, value: &str| Step::SetSysctl {
         side,
         family: family.into(),
@@ -264,6 +276,8 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
         sysctl(Side::Primary, "ipv4", &primary, "forwarding", "1"),
         sysctl(Side::Primary, "ipv6", &primary, "addr_gen_mode", "1"),
         sysctl(Side::Peer, "ipv6", &name("eth0"), "addr_gen_mode", "1"),
+        queue(Side::Primary),
+        queue(Side::Peer),
         Step::FillMaps(map_spec(id)),
         Step::AttachPrograms { guard },
     ];

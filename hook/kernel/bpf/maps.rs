@@ -23,6 +23,7 @@ use crate::types::addr::mapped;
 use crate::types::direction::Direction;
 use crate::types::drop::{DropReason, reason};
 use crate::types::id::{EndpointId, NetnsCookie};
+use crate::types::rate::Rates;
 use crate::types::reach::Reach;
 
 mod lan;
@@ -201,14 +202,12 @@ impl Maps {
         let endpoint = types::nk_endpoint {
             primary_ifindex,
             peer_ifindex,
-            flags: if spec.guard {
-                types::nk_endpoint_flags::NK_ENDPOINT_GUARD.0
-            } else {
-                0
-            },
+            flags: endpoint_flags(spec),
             mtu_bytes: spec.mtu_bytes,
             nat_port: spec.nat.map_or(0, |n| n.share.first),
             nat_ports: spec.nat.map_or(0, |n| n.share.count),
+            rate_mib_ns: spec.budget.map_or(0, |b| b.mib_ns),
+            rate_burst_ns: spec.budget.map_or(0, |b| b.burst_ns),
             ..Default::default()
         };
         self.counters.zero_cpus(&id).context("write nk_counters")?;
@@ -376,6 +375,7 @@ impl Maps {
         &self,
         id: EndpointId,
         addresses: &[(IpAddr, Reach)],
+        rates: Rates,
         primary_ifindex: u32,
         peer_ifindex: u32,
     ) -> Result<()> {
@@ -396,7 +396,7 @@ impl Maps {
                 primary_ifindex,
                 peer_ifindex,
                 local_index,
-                flags: flags_of(*reach),
+                flags: address_flags(*reach, rates),
                 ..Default::default()
             };
             self.locals
@@ -504,13 +504,25 @@ fn sum(cpus: &[types::nk_counters]) -> Counters {
     total
 }
 
-fn flags_of(reach: Reach) -> u8 {
-    let flags = match reach {
-        Reach::Routed | Reach::Lan => 0,
-        Reach::Masquerade => types::nk_addr_flags::NK_ADDR_MASQUERADE.0,
-    };
+fn endpoint_flags(spec: &MapSpec) -> u32 {
+    use types::nk_endpoint_flags as flags;
+    let all = [
+        (spec.guard, flags::NK_ENDPOINT_GUARD),
+        (spec.rate_ingress, flags::NK_ENDPOINT_RATE_INGRESS),
+    ];
+    all.iter().filter(|(is, _)| *is).map(|(_, bit)| bit.0).sum()
+}
+
+fn address_flags(reach: Reach, rates: Rates) -> u8 {
+    use types::nk_addr_flags as flags;
+    let all = [
+        (reach == Reach::Masquerade, flags::NK_ADDR_MASQUERADE),
+        (rates.egress.is_some(), flags::NK_ADDR_RATE_EGRESS),
+        (rates.ingress.is_some(), flags::NK_ADDR_RATE_INGRESS),
+    ];
+    let bits: u32 = all.iter().filter(|(is, _)| *is).map(|(_, bit)| bit.0).sum();
     // All flags fit: the field in bpf/abi.h has 8 bits.
-    u8::try_from(flags).unwrap_or(u8::MAX)
+    u8::try_from(bits).unwrap_or(u8::MAX)
 }
 
 fn local_key(endpoint_id: u32, local_index: u8) -> types::nk_local_key {

@@ -3,6 +3,7 @@
 pub mod addr;
 pub mod link;
 pub mod neighbour;
+pub mod qdisc;
 pub mod route;
 pub mod rule;
 pub mod socket;

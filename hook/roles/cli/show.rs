@@ -10,12 +10,15 @@ use crate::roles::environment::Environment;
 use crate::roles::io::Io;
 use crate::roles::render;
 use crate::types::drop::DROP_REASONS;
+use crate::types::rate::Rate;
 
 #[derive(Serialize)]
 struct Answer {
     #[serde(flatten)]
     summary: Summary,
     mtu_bytes: u32,
+    rate_egress_bits_per_second: Option<Rate>,
+    rate_ingress_bits_per_second: Option<Rate>,
     egress: Vec<String>,
     ingress: Vec<String>,
     resolvers: Vec<String>,
@@ -39,6 +42,8 @@ pub(super) fn run(
     let answer = Answer {
         summary: Summary::from(&view),
         mtu_bytes: view.record.mtu_bytes,
+        rate_egress_bits_per_second: view.record.rates.egress,
+        rate_ingress_bits_per_second: view.record.rates.ingress,
         egress: view.record.egress.clone(),
         ingress: view.record.ingress.clone(),
         resolvers: view
@@ -95,6 +100,12 @@ fn text(answer: &Answer) -> String {
         ),
     );
     line("mtu", format!("{} bytes", answer.mtu_bytes));
+    for (key, rate) in [
+        ("rate-egress", answer.rate_egress_bits_per_second),
+        ("rate-ingress", answer.rate_ingress_bits_per_second),
+    ] {
+        line(key, rate.map_or_else(String::new, |r| format!("{r} bit/s")));
+    }
     line("resolvers", answer.resolvers.join(" "));
     let attached = if answer.attached.is_empty() {
         "none".to_owned()
