@@ -224,7 +224,7 @@ static __always_inline int nk_parse_ipv4(struct __sk_buff *skb, struct nk_packet
 /*
  * The transport header must follow at once: what hides behind a chain of
  * extension headers is what parsers get wrong. BIG TCP before Linux 7.0 has a
- * hop-by-hop header and drops too: GSO sizes of our devices stay at 64 KiB there.
+ * hop-by-hop header and drops too: IPv6 GSO sizes of our devices stay at 64 KiB there.
  */
 static __always_inline int nk_parse_next_header(__u8 next)
 {

@@ -47,6 +47,7 @@ struct HostDelta {
     /// Why not, by the name of the ability.
     cannot: BTreeMap<String, String>,
     ipv6: Option<bool>,
+    kernel_release: Option<String>,
     resolvers: Option<Vec<IpAddr>>,
     add_links: Vec<LinkDelta>,
     drop_links: Vec<String>,
@@ -214,6 +215,9 @@ impl HostDelta {
             *ability = Ability::No(why);
         }
         host.ipv6 = self.ipv6.unwrap_or(host.ipv6);
+        if let Some(release) = self.kernel_release {
+            host.kernel_release = release;
+        }
         host.resolvers = self.resolvers.unwrap_or_else(|| host.resolvers.clone());
         for delta in self.add_links {
             let next = u32::try_from(host.links.len()).unwrap() + 1;

@@ -19,6 +19,13 @@ const MAX_UPLINKS: usize = 64;
 /// Smallest MTU of IPv4 (RFC 791) and of IPv6 (RFC 8200, 5), bytes.
 const LEAST_MTU: [u32; 2] = [68, 1280];
 
+/// `GSO_LEGACY_MAX_SIZE`, include/linux/netdevice.h, bytes: larger packets are BIG TCP.
+const LEGACY_PACKET: u32 = 65536;
+
+/// The first major version with IPv6 packets above that size as they are. Older kernels put a
+/// hop-by-hop header into them (RFC 2675), which no program of ours lets through.
+const PLAIN_BIG_TCP: u32 = 7;
+
 /// Start of the names of our primaries; the endpoint's id follows.
 const PRIMARY: &str = "onk";
 
@@ -27,6 +34,8 @@ const PRIMARY: &str = "onk";
 pub(crate) struct Uplinks<'h> {
     pub(super) links: Vec<&'h Link>,
     pub(super) warnings: Vec<String>,
+    /// Large IPv6 packets have a header of their own.
+    pub(super) has_jumbo_header: bool,
 }
 
 impl Uplinks<'_> {
@@ -59,11 +68,16 @@ impl Uplinks<'_> {
                 .min()
                 .unwrap_or(0)
         };
+        let most_ipv6 = if self.has_jumbo_header {
+            LEGACY_PACKET
+        } else {
+            u32::MAX
+        };
         LinkSizes {
             mtu_bytes: least(|l| l.mtu_bytes),
-            gso_max_bytes: least(|l| l.gso_max_bytes),
+            gso_max_bytes: least(|l| l.gso_max_bytes).min(most_ipv6),
             gso_ipv4_max_bytes: least(|l| l.gso_ipv4_max_bytes),
-            gro_max_bytes: least(|l| l.gro_max_bytes),
+            gro_max_bytes: least(|l| l.gro_max_bytes).min(most_ipv6),
             gro_ipv4_max_bytes: least(|l| l.gro_ipv4_max_bytes),
             headroom_bytes: links.iter().map(|l| l.headroom_bytes).max().unwrap_or(0),
         }
@@ -82,7 +96,10 @@ pub(super) fn is_ours(link: &Link) -> bool {
 /// [`Kind::Config`] for a link of the config that is no uplink, [`Kind::Unsupported`] if none is
 /// left.
 pub(crate) fn uplinks<'h>(config: &Config, host: &'h HostFacts) -> Result<Uplinks<'h>> {
-    let mut uplinks = Uplinks::default();
+    let mut uplinks = Uplinks {
+        has_jumbo_header: has_jumbo_header(&host.kernel_release),
+        ..Uplinks::default()
+    };
     let mut faults = ErrorList::new();
     match &config.uplinks {
         Some(names) => {
@@ -103,6 +120,17 @@ pub(crate) fn uplinks<'h>(config: &Config, host: &'h HostFacts) -> Result<Uplink
             }
         }
     }
+    if uplinks.has_jumbo_header {
+        let joins = |l: &&&Link| l.gro_max_bytes > LEGACY_PACKET;
+        let names = uplinks.links.iter().filter(joins).map(|l| &l.name);
+        let texts = names.map(|name| {
+            format!(
+                "{name} joins what it receives to more than 64 KiB (BIG TCP), and containers get no \
+                 such IPv6 packet on this kernel: ip link set {name} gro_max_size {LEGACY_PACKET}"
+            )
+        });
+        uplinks.warnings.extend(texts.collect::<Vec<_>>());
+    }
     if faults.is_empty() && uplinks.links.is_empty() {
         let message =
             "no interface of this host leads out: none is physical or has a default route";
@@ -119,6 +147,14 @@ pub(crate) fn uplinks<'h>(config: &Config, host: &'h HostFacts) -> Result<Uplink
         faults.push(Error::new(Kind::Unsupported, message));
     }
     faults.into_result(uplinks)
+}
+
+fn has_jumbo_header(release: &str) -> bool {
+    let major = release
+        .split('.')
+        .next()
+        .and_then(|n| n.parse::<u32>().ok());
+    major.is_some_and(|major| major < PLAIN_BIG_TCP)
 }
 
 fn named<'h>(name: &IfName, host: &'h HostFacts) -> Result<&'h Link> {

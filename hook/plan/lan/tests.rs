@@ -57,6 +57,7 @@ fn uplinks(host: &HostFacts) -> Uplinks<'_> {
     Uplinks {
         links: host.links.iter().take(2).collect(),
         warnings: Vec::new(),
+        ..Uplinks::default()
     }
 }
 
