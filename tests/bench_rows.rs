@@ -10,12 +10,35 @@ mod guest {
 
     use crate::rig::{cli, host};
 
-    const BARE: (&str, [&str; 3]) = ("bare host", ["host", "oci-netkit", "veth routed"]);
-    const CONNTRACK: (&str, [&str; 3]) = (
-        "host with conntrack",
-        ["host", "oci-netkit", "veth + bridge + nft"],
-    );
-    const WORKLOADS: [&str; 4] = ["udp64-out", "udp1400-out", "tcp-out", "tcp-in"];
+    struct Phase {
+        name: &'static str,
+        variants: &'static [&'static str],
+        workloads: &'static [&'static str],
+    }
+
+    const OUTWARD: &[&str] = &["udp64-out", "udp1400-out", "tcp-out", "tcp-in"];
+    const PHASES: [Phase; 3] = [
+        Phase {
+            name: "bare host",
+            variants: &["host", "oci-netkit", "oci-netkit, masq.", "veth routed"],
+            workloads: OUTWARD,
+        },
+        Phase {
+            name: "host with conntrack",
+            variants: &[
+                "host",
+                "oci-netkit",
+                "oci-netkit, masq.",
+                "veth + bridge + nft",
+            ],
+            workloads: OUTWARD,
+        },
+        Phase {
+            name: "published ports",
+            variants: &["host", "oci-netkit, publish", "netavark, publish"],
+            workloads: &["published-in", "published-out", "published-connections"],
+        },
+    ];
     const TOOLS: [&str; 4] = ["oci-netkit", "CNI ptp", "CNI bridge", "netavark"];
 
     fn array<'a>(value: &'a Value, key: &str) -> &'a [Value] {
@@ -63,14 +86,16 @@ mod guest {
             serde_json::from_str(&fs::read_to_string(file).expect("read it")).expect("JSON");
 
         let rows = array(&result, "rows");
-        assert_eq!(rows.len(), 2 * 3 * WORKLOADS.len());
-        for ((phase, variants), samples) in [BARE, CONNTRACK].iter().zip(array(&result, "phases")) {
-            for (variant, workload) in variants
+        let count = |p: &Phase| p.variants.len() * p.workloads.len();
+        assert_eq!(rows.len(), PHASES.iter().map(count).sum::<usize>());
+        for (phase, samples) in PHASES.iter().zip(array(&result, "phases")) {
+            for (variant, workload) in phase
+                .variants
                 .iter()
-                .flat_map(|v| WORKLOADS.iter().map(move |w| (*v, *w)))
+                .flat_map(|v| phase.workloads.iter().map(move |w| (*v, *w)))
             {
                 let key = [("variant", variant), ("workload", workload)];
-                let row = only(rows, &[key[0], key[1], ("phase", phase)]);
+                let row = only(rows, &[key[0], key[1], ("phase", phase.name)]);
                 assert_positive(row, &["median", "ratio_to_host", "ns_per_unit"]);
                 let sample = &array(only(array(samples, "samples"), &key), "rounds")[0];
                 assert_way(variant, workload, sample);

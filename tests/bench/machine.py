@@ -65,6 +65,23 @@ class Namespace:
         run("ip", "netns", "del", self.name)
 
 
+class Server:
+    """wire_server in a namespace (None: this one), listening when this returns."""
+
+    def __init__(self, namespace):
+        enter = ["nsenter", f"--net={namespace.path}"] if namespace else []
+        self.process = subprocess.Popen(
+            [*enter, Path(__file__).with_name("wire_server"), "--stay"], stdout=subprocess.PIPE
+        )
+        if self.process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the server does not start")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
 def call_in(namespace, function):
     """What function() returns, from a process of its own in the namespace (None: this one)."""
 

@@ -57,10 +57,9 @@ def setup_rows(times):
 
 def complete(raw, workloads):
     """What goes into the JSON: the raw numbers and what follows from them."""
-    by_key = {w.key: w for w in workloads}
     return {
         **raw,
-        "rows": [row for phase in raw["phases"] for row in rows_of(phase, by_key)],
+        "rows": [row for phase in raw["phases"] for row in rows_of(phase, workloads)],
         "setup_rows": setup_rows(raw["setup"]),
     }
 
@@ -86,12 +85,13 @@ def head(result):
 def traffic(result, workloads):
     for phase in result["phases"]:
         yield ""
-        titles = "".join(f"{w.title + ', ' + w.unit:^27}" for w in workloads)
+        columns = [workloads[key] for key in phase["workloads"]]
+        titles = "".join(f"{w.title + ', ' + w.unit:^27}" for w in columns)
         yield f"{phase['name']:<22}{titles}"
-        yield " " * 22 + "".join(f"{'rate':>9}{'±':>7}{'÷ host':>8}   " for _ in workloads)
+        yield " " * 22 + "".join(f"{'rate':>9}{'±':>7}{'÷ host':>8}   " for _ in columns)
         for variant in phase["order"]:
             line = f"{variant:<22}"
-            for workload in workloads:
+            for workload in columns:
                 row = find(result["rows"], phase["name"], variant, workload.key)
                 line += f"{row['median']:9.1f}{row['spread']:7.1%}{row['ratio_to_host']:8.3f}   "
             yield line.rstrip()
@@ -99,7 +99,7 @@ def traffic(result, workloads):
     yield "ns (with -icount: instructions) per packet or MiB; share of the time waited; lost"
     for row in result["rows"]:
         yield (
-            f"{row['phase']:<22}{row['variant']:<22}{row['workload']:<14}"
+            f"{row['phase']:<22}{row['variant']:<22}{row['workload']:<22}"
             f"{row['ns_per_unit']:12.0f}{row['waited']:9.1%}{row['lost']:9.2%}"
         )
 

@@ -8,9 +8,9 @@ import sys
 import machine
 
 
-def measure(phase, workloads, clock, rounds, scale):
+def measure(phase, clock, rounds, scale):
     phase.prepare()
-    variants = phase.variants
+    variants, workloads = phase.variants, phase.workloads
     samples = {(v.name, w.key): [] for v in variants for w in workloads}
     devices = {}
     for number in range(rounds):
@@ -27,6 +27,7 @@ def measure(phase, workloads, clock, rounds, scale):
     return {
         "name": phase.name,
         "order": [v.name for v in variants],
+        "workloads": [w.key for w in workloads],
         "netfilter": netfilter,
         "devices": devices,
         "samples": [

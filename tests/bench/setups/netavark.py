@@ -21,6 +21,9 @@ class Netavark:
     name = "netavark"
     programs = [PROGRAM, "/usr/sbin/nft"]
 
+    def __init__(self, ports=()):
+        self.ports = list(ports)
+
     def _call(self, command, namespace, n):
         address = f"10.93.{1 + n // 250}.{1 + n % 250}"
         options = {
@@ -28,6 +31,7 @@ class Netavark:
             "container_name": f"bench{n}",
             "networks": {"bench": {"static_ips": [address], "interface_name": "eth0"}},
             "network_info": {"bench": NETWORK},
+            "port_mappings": self.ports,
         }
         done = subprocess.run(
             [PROGRAM, "--config", "/run/oci-netkit-bench/netavark", command, namespace.path],

@@ -32,11 +32,9 @@ class Hook:
         self.bundle.mkdir(exist_ok=True)
         (self.bundle / "config.json").write_text(json.dumps(BUNDLE))
 
-    def create(self, id, pid, address, egress):
-        annotations = {
-            "io.oci-netkit.address": address,
-            "io.oci-netkit.egress": " ".join(egress),
-        }
+    def create(self, id, pid, address, egress, **others):
+        keys = {"address": address, "egress": " ".join(egress), **others}
+        annotations = {f"io.oci-netkit.{key}": value for key, value in keys.items()}
         self._call("create", id=id, status="created", pid=pid, annotations=annotations)
 
     def poststop(self, id):

@@ -4,6 +4,7 @@
 To add one: a file here, and its place in a phase (PHASES in ../guest).
 """
 from .host import Host
-from .oci_netkit import OciNetkit
+from .oci_netkit import Masqueraded, OciNetkit
+from .published import PublishedHost, PublishedNetavark, PublishedOciNetkit
 from .veth_bridge_nft import VethBridgeNft
 from .veth_routed import VethRouted

@@ -1,4 +1,5 @@
-"""What we ship: the real hook and programs, an address of a routed pool, 1,000 rules, counters on."""
+"""What we ship: the real hook and programs, 1,000 rules, counters on; an address of a routed pool, or
+a private one that is masqueraded."""
 import machine
 from machine import WIRE
 from setups.oci_netkit import Hook
@@ -7,8 +8,9 @@ from wire import PORT, UDP_PORT
 
 class OciNetkit:
     name = "oci-netkit"
-    source = "198.51.100.50"
+    source = address = "198.51.100.50"
     namespace = None
+    annotations = {}
     RULES = 1000
 
     def __init__(self, binary):
@@ -21,7 +23,9 @@ class OciNetkit:
 
     def up(self):
         self.namespace = machine.Namespace("bench-netkit")
-        self.hook.create("bench", self.namespace.pid, self.source, self.rules())
+        self.hook.create(
+            "bench", self.namespace.pid, self.address, self.rules(), **self.annotations
+        )
 
     def down(self):
         self.namespace.end_process()
@@ -35,3 +39,9 @@ class OciNetkit:
 
     def device(self):
         return machine.device("eth0", self.namespace)
+
+
+class Masqueraded(OciNetkit):
+    name = "oci-netkit, masq."
+    source = machine.HOST
+    address = "10.99.0.50"

@@ -1,0 +1,58 @@
+"""What the wire asks of a server in the container, by a published port: a stream into or out of it, or
+many short connections, each a handshake, a request, an answer and the end."""
+import machine
+from wire import order
+from .sample import Sample
+from .tcp import MIB, whole_mib
+
+
+def ask(variant, word, count):
+    """Has the wire do it, and waits for it."""
+    with order(f"{word} {machine.HOST} {variant.port} {count}") as sock:
+        if sock.recv(16) != b"done\n":
+            raise RuntimeError(f"{variant.name}: the wire could not {word}")
+
+
+class PublishedStream:
+    unit = "Mbit/s"
+    BYTES = 30 * MIB
+
+    def __init__(self, direction):
+        self.word = {"in": "push", "out": "pull"}[direction]
+        self.key = f"published-{direction}"
+        self.title = f"TCP {direction}, by port"
+
+    def run(self, variant, clock, scale):
+        size = whole_mib(self.BYTES * scale)
+        ask(variant, self.word, MIB)
+        start = clock.now()
+        ask(variant, self.word, size)
+        busy, elapsed = clock.since(start)
+        return Sample(
+            rate=size * 8 / busy * 1e3,
+            ns_per_unit=busy / (size / MIB),
+            lost=0.0,
+            waited=1 - busy / elapsed,
+            units=size // MIB,
+        )
+
+
+class PublishedConnections:
+    unit = "per s"
+    key = "published-connections"
+    title = "connections"
+    COUNT = 600
+
+    def run(self, variant, clock, scale):
+        count = max(int(self.COUNT * scale), 10)
+        ask(variant, "connect", 10)
+        start = clock.now()
+        ask(variant, "connect", count)
+        busy, elapsed = clock.since(start)
+        return Sample(
+            rate=count / busy * 1e9,
+            ns_per_unit=busy / count,
+            lost=0.0,
+            waited=1 - busy / elapsed,
+            units=count,
+        )
