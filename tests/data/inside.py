@@ -109,6 +109,31 @@ def ping(to, timeout=5, size=16):
         return {"ok": True, "reply": str(sock.recv(65536)[0])}
 
 
+def probes(list, tries=2, timeout=1.5):
+    """All of them at once, each with some patience: which got an answer."""
+    reached = [False] * len(list)
+
+    def one(n, protocol, to, port):
+        for _ in range(tries):
+            try:
+                if protocol == "icmp":
+                    ping(to, timeout)
+                else:
+                    ask = tcp if protocol == "tcp" else udp
+                    ask(to, port, send=f"probe {n}", timeout=timeout)
+                reached[n] = True
+                return
+            except OSError:
+                pass
+
+    threads = [threading.Thread(target=one, args=(n, *probe)) for n, probe in enumerate(list)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return {"ok": True, "reached": reached}
+
+
 def flows(remotes, count, timeout=10):
     """So many UDP sockets at a time, each with another word for one of the echo servers and each its
     answer awaited only once all have asked."""
@@ -284,7 +309,7 @@ def devices():
 
 OPERATIONS = {
     f.__name__: f
-    for f in (tcp, open_tcp, say, udp, send_sizes, ping, listen, flows, take_heard, sniff, raw, upload, download, run, read, devices)
+    for f in (tcp, open_tcp, say, udp, send_sizes, ping, probes, listen, flows, take_heard, sniff, raw, upload, download, run, read, devices)
 }
 
 

@@ -23,6 +23,7 @@ pub mod far;
 pub mod frames;
 pub mod hook;
 pub mod host;
+pub mod probe;
 pub mod wire;
 
 /// An address of "the internet" on the wire machine: HTTP on 80, 443 and 8080, echo on 7 and 7777.

@@ -1,0 +1,63 @@
+//! Many questions at once from one place, since each that is refused takes its time: which of them
+//! were answered.
+
+use serde_json::{Value, json};
+
+use super::container::Container;
+use super::{host, wire};
+
+/// An exchange with an echo server.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// "tcp", "udp" or "icmp".
+    pub protocol: &'static str,
+    pub to: String,
+    /// Of no meaning for ICMP.
+    pub port: u16,
+}
+
+/// Where it is asked.
+#[derive(Clone, Copy)]
+pub enum Place<'c> {
+    Container(&'c Container),
+    Host,
+    Wire,
+}
+
+impl Place<'_> {
+    pub fn is(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Container(a), Self::Container(b)) => a.id == b.id,
+            (Self::Host, Self::Host) | (Self::Wire, Self::Wire) => true,
+            _ => false,
+        }
+    }
+}
+
+/// inside.py anywhere: its last line is the answer.
+const ASK: &str = "printf '%s\\n' \"$1\" | python3 /src/tests/data/inside.py";
+
+/// In the order of the probes.
+#[track_caller]
+pub fn reached(place: Place<'_>, probes: &[Probe]) -> Vec<bool> {
+    let list: Vec<Value> = probes
+        .iter()
+        .map(|p| json!([p.protocol, p.to, p.port]))
+        .collect();
+    let request = json!({"op": "probes", "list": list});
+    let text = request.to_string();
+    let shell = ["sh", "-c", ASK, "sh", &text];
+    let answer = match place {
+        Place::Container(c) => c.ask(&request),
+        Place::Host => last_line(&host::run(&shell)),
+        Place::Wire => last_line(&wire::exec(&shell).success()),
+    };
+    let all = answer["reached"].as_array();
+    let all = all.unwrap_or_else(|| panic!("no answer: {answer}"));
+    all.iter().map(|v| v == true).collect()
+}
+
+fn last_line(output: &str) -> Value {
+    let line = output.lines().last().expect("an answer");
+    serde_json::from_str(line).expect("JSON")
+}
