@@ -240,32 +240,31 @@ impl RealHost {
         link::delete_pair(self.outside()?, primary)
     }
 
-    fn link_up(&mut self, side: Side) -> Result<()> {
+    /// One end of the pair, and the socket of its namespace.
+    fn device(&mut self, side: Side) -> Result<(&Netlink, u32)> {
         let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
-        match side {
-            Side::Primary => link::up(self.outside()?, primary),
-            Side::Peer => {
-                let inside = self.inside()?;
-                link::up(inside, link::LOOPBACK_IFINDEX)?;
-                link::up(inside, peer)
-            }
+        Ok(match side {
+            Side::Primary => (self.outside()?, primary),
+            Side::Peer => (self.inside()?, peer),
+        })
+    }
+
+    fn link_up(&mut self, side: Side) -> Result<()> {
+        let (netlink, ifindex) = self.device(side)?;
+        if side == Side::Peer {
+            link::up(netlink, link::LOOPBACK_IFINDEX)?;
         }
+        link::up(netlink, ifindex)
     }
 
     fn queue(&mut self, side: Side, spec: &QueueSpec) -> Result<()> {
-        let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
-        match side {
-            Side::Primary => qdisc::add(self.outside()?, primary, spec),
-            Side::Peer => qdisc::add(self.inside()?, peer, spec),
-        }
+        let (netlink, ifindex) = self.device(side)?;
+        qdisc::add(netlink, ifindex, spec)
     }
 
     fn add_route(&mut self, side: Side, spec: &RouteSpec) -> Result<()> {
-        let (primary, peer) = (self.record.primary_ifindex, self.record.peer_ifindex);
-        match side {
-            Side::Primary => route::add(self.outside()?, primary, spec),
-            Side::Peer => route::add(self.inside()?, peer, spec),
-        }
+        let (netlink, ifindex) = self.device(side)?;
+        route::add(netlink, ifindex, spec)
     }
 
     fn add_proxies(&mut self, specs: &[LanSpec]) -> Result<()> {

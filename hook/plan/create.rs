@@ -48,17 +48,7 @@ struct Design {
     publish: Vec<Publication>,
     ports: Vec<PortSpec>,
     rates: Rates,
-}
-
-impl Design {
-    /// The queue of a device; what the container receives comes out of the primary.
-    fn queue(&self, side: Side) -> Option<QueueSpec> {
-        let rate = match side {
-            Side::Primary => self.rates.ingress,
-            Side::Peer => self.rates.egress,
-        };
-        rate.map(|rate| shape::queue(rate, self.sizes.mtu_bytes))
-    }
+    queues: Vec<(Side, QueueSpec)>,
 }
 
 /// Plans an endpoint for a namespace that has none.
@@ -222,11 +212,9 @@ fn design(
         mtu_bytes: mtu_bytes?,
         ..sizes
     };
-    let egress = wishes
-        .rates
-        .egress
-        .map(|r| shape::queue(r, sizes.mtu_bytes));
-    let budget = egress.as_ref().map(shape::budget);
+    let queues = shape::queues(wishes.rates, sizes.mtu_bytes);
+    let sent = queues.iter().find(|(side, _)| *side == Side::Peer);
+    let budget = sent.map(|(_, queue)| shape::budget(queue));
     Some(Design {
         id,
         primary,
@@ -252,6 +240,7 @@ fn design(
         publish: wishes.publish.clone(),
         ports,
         rates: wishes.rates,
+        queues,
     })
 }
 
@@ -407,9 +396,11 @@ fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_
         peer: design.interface.clone(),
         sizes: design.sizes,
     }));
-    for side in [Side::Primary, Side::Peer] {
-        let queue = design.queue(side);
-        steps.extend(queue.map(|queue| Step::Queue { side, queue }));
+    for (side, queue) in &design.queues {
+        steps.push(Step::Queue {
+            side: *side,
+            queue: *queue,
+        });
     }
     steps.extend(sysctls(&design, host));
     steps.push(Step::FillMaps(design.maps));

@@ -123,13 +123,12 @@ pub(crate) fn uplinks<'h>(config: &Config, host: &'h HostFacts) -> Result<Uplink
     if uplinks.has_jumbo_header {
         let joins = |l: &&&Link| l.gro_max_bytes > LEGACY_PACKET;
         let names = uplinks.links.iter().filter(joins).map(|l| &l.name);
-        let texts = names.map(|name| {
+        uplinks.warnings.extend(names.map(|name| {
             format!(
                 "{name} joins what it receives to more than 64 KiB (BIG TCP), and containers get no \
                  such IPv6 packet on this kernel: ip link set {name} gro_max_size {LEGACY_PACKET}"
             )
-        });
-        uplinks.warnings.extend(texts.collect::<Vec<_>>());
+        }));
     }
     if faults.is_empty() && uplinks.links.is_empty() {
         let message =

@@ -3,8 +3,8 @@
 //! A queue delays what comes too fast; the programs' budget is for what goes around it, and wide
 //! enough that nothing out of the queue meets its end.
 
-use super::step::{Budget, QueueSpec};
-use crate::types::rate::Rate;
+use super::step::{Budget, QueueSpec, Side};
+use crate::types::rate::{Rate, Rates};
 
 /// How much may leave a queue at once: above it a late timer of a busy host costs throughput.
 const BURST_MS: u64 = 20;
@@ -13,8 +13,16 @@ const PATIENCE_MS: u64 = 100;
 /// Least bytes of a queue: of one GSO packet, which a slow queue takes apart, but all of it.
 const LEAST_QUEUE: u64 = 64 << 10;
 
-/// The queue of a device.
-pub(super) fn queue(rate: Rate, mtu_bytes: u32) -> QueueSpec {
+/// The queue of each device that needs one: what the container receives comes out of the primary.
+pub(super) fn queues(rates: Rates, mtu_bytes: u32) -> Vec<(Side, QueueSpec)> {
+    let all = [(Side::Primary, rates.ingress), (Side::Peer, rates.egress)];
+    let with_rate = all.into_iter().filter_map(|(s, rate)| Some((s, rate?)));
+    with_rate
+        .map(|(side, rate)| (side, queue(rate, mtu_bytes)))
+        .collect()
+}
+
+fn queue(rate: Rate, mtu_bytes: u32) -> QueueSpec {
     let burst = rate.bytes_in(BURST_MS).max(2 * u64::from(mtu_bytes));
     let queue = rate.bytes_in(PATIENCE_MS).max(LEAST_QUEUE).max(burst);
     QueueSpec {

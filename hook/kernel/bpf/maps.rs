@@ -20,15 +20,16 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::plan::compile::TrieEntry;
 use crate::plan::step::{MapSpec, Uplink};
 use crate::types::addr::mapped;
-use crate::types::direction::Direction;
-use crate::types::drop::{DropReason, reason};
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::rate::Rates;
 use crate::types::reach::Reach;
 
+mod counters;
 mod lan;
 mod nat;
 mod published;
+
+pub use counters::{Counters, Traffic};
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
 pub const SHARED: [&str; 16] = [
@@ -95,26 +96,6 @@ impl PolicyWord {
             slot: u32::from_le_bytes([e, f, g, h]),
         }
     }
-}
-
-/// Packets of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Frames as the device sees them: GSO ones count once.
-    pub packets: u64,
-    /// Bytes of those.
-    pub bytes: u64,
-    /// Flows opened.
-    pub flows: u64,
-}
-
-/// Counters of one endpoint, over all CPUs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// By [`Direction`].
-    pub traffic: [Traffic; 2],
-    /// What was dropped, where the count is not zero.
-    pub drops: Vec<(Direction, &'static DropReason, u64)>,
 }
 
 impl Maps {
@@ -465,43 +446,6 @@ impl Maps {
             .map(drop)
             .context("clear nk_uplinks")
     }
-
-    /// Counters of an endpoint, or of what belongs to none; `None` if they are not kept.
-    ///
-    /// # Errors
-    /// When the map cannot be read.
-    pub fn counters(&self, id: Option<EndpointId>) -> Result<Option<Counters>> {
-        let key = id.map_or(NO_ENDPOINT, |id| id.0);
-        let cpus = self
-            .counters
-            .lookup_cpus(&key)
-            .context("read nk_counters")?;
-        Ok(cpus.map(|values| sum(&values)))
-    }
-}
-
-/// Adds up the CPUs' counters.
-fn sum(cpus: &[types::nk_counters]) -> Counters {
-    let mut total = Counters::default();
-    for direction in Direction::ALL {
-        let at = direction as usize;
-        let traffic = &mut total.traffic[at];
-        for cpu in cpus {
-            traffic.packets += cpu.traffic[at].packets;
-            traffic.bytes += cpu.traffic[at].bytes;
-            traffic.flows += cpu.traffic[at].flows;
-        }
-        for code in 1..types::nk_drop::NK_DROPS.0 {
-            let count: u64 = cpus
-                .iter()
-                .map(|c| c.traffic[at].drops[code as usize])
-                .sum();
-            if let (Some(reason), 1..) = (reason(code), count) {
-                total.drops.push((direction, reason, count));
-            }
-        }
-    }
-    total
 }
 
 fn endpoint_flags(spec: &MapSpec) -> u32 {

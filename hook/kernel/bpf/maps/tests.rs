@@ -1,5 +1,8 @@
+use super::counters::sum;
 use super::*;
+use crate::types::direction::Direction;
 use crate::types::drop::DROP_REASONS;
+use crate::types::drop::reason;
 use crate::types::scope::Scope;
 use types::{nk_dir, nk_drop, nk_scope};
 
