@@ -294,8 +294,7 @@ struct nk_uplink {
 /* nk_settings[0]: what is the same for every generation on this host. */
 struct nk_settings {
 	__u32 mark_judged; /* random, never 0: skb->mark of what from_container let through */
-	__u32 mark_reply; /* random, never 0: skb->mark of our own answers, and of what is judged
-			     already */
+	__u32 mark_reply; /* random, never 0: of our own answers, and of what from_wire judged */
 	__u32 multicast_ifindex; /* uplink for allowed multicast, 0 = none */
 	__u32 pad;
 	__u64 host_netns; /* cookie of the namespace that the uplinks are in */

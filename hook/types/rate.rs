@@ -17,16 +17,10 @@ const UNITS: [(char, u64); 3] = [('G', 1_000_000_000), ('M', 1_000_000), ('k', 1
 pub struct Rate(u64);
 
 impl Rate {
-    /// Below this a full frame takes more than a second.
+    /// A full frame of Ethernet takes three quarters of a second.
     const LEAST: u64 = 16_000;
     /// Above this the programs would compute too coarsely.
     const MOST: u64 = 1_000_000_000_000;
-
-    /// Bits per second.
-    #[must_use]
-    pub fn bits(self) -> u64 {
-        self.0
-    }
 
     /// Bytes per second, rounded down.
     #[must_use]
@@ -90,12 +84,12 @@ impl FromStr for Rate {
         } else {
             None
         };
-        bits.ok_or_else(|| {
+        let bits = bits.ok_or_else(|| {
             let message = format!("{} is no rate in bits per second", shown(text));
             Error::new(Kind::BadInput, message)
                 .with_hint("a whole number with k, M or G behind it, such as 500k, 10M or 1G")
-        })?
-        .try_into()
+        })?;
+        Self::try_from(bits).map_err(|e| e.with_context(shown(text)))
     }
 }
 
@@ -122,7 +116,7 @@ mod tests {
             assert_eq!(rate(text).to_string(), text);
         }
         assert_eq!(rate("10000000").to_string(), "10M");
-        assert_eq!(rate("10M").bits(), 10_000_000);
+        assert_eq!(u64::from(rate("10M")), 10_000_000);
     }
 
     #[test]
