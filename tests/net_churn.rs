@@ -10,7 +10,6 @@ mod rig;
 mod guest {
     use std::collections::BTreeSet;
     use std::fs;
-    use std::io::Write as _;
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
@@ -21,7 +20,7 @@ mod guest {
         ADDRESS, Run, assert_as_before, begin, create, has_network, poststop, process_has_network,
         warm_up,
     };
-    use crate::rig::{cli, container, host};
+    use crate::rig::{cli, container, host, say};
 
     /// How many begin or end at once.
     const AT_ONCE: usize = 10;
@@ -143,11 +142,6 @@ mod guest {
                 "{grown} KiB more than before {containers} containers; at most {allowed}"
             );
         }
-    }
-
-    /// For whoever waits, at once, and whether or not the test passes.
-    fn say(text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     /// A line of the report.

@@ -8,6 +8,7 @@ mod guest {
     use std::process::{Child, Command, Stdio};
 
     use crate::rig::container::{self, Container};
+    use crate::rig::second::SecondNetwork;
     use crate::rig::{HOST, HOST_6, OUTSIDE, OUTSIDE_6, host, wire};
 
     /// Of the host, behind its own firewall.
@@ -304,13 +305,6 @@ for unit; do :; done
 exec $(sed -n 's/^ExecStart=//p' "/usr/lib/systemd/system/$unit")
 "#;
 
-    const UP9: &str = "ip link add up9 type veth peer name far9 netns lanfar
-        ip addr add 198.18.0.1/24 dev up9
-        ip link set up9 up
-        ip -n lanfar addr add 198.18.0.2/24 dev far9
-        ip -n lanfar link set far9 up
-        ip -n lanfar route add 198.51.100.0/24 via 198.18.0.1";
-
     #[test]
     #[ignore = "needs the guest"]
     fn udev_has_an_uplink_that_is_made_anew_served_again() {
@@ -338,39 +332,23 @@ exec $(sed -n 's/^ExecStart=//p' "/usr/lib/systemd/system/$unit")
         host::run(&["chmod", "+x", "/usr/bin/systemctl"]);
         let _udev = udev(
             "mv /usr/bin/systemctl.real /usr/bin/systemctl; rm -f /run/systemctl.log; \
-             rm /usr/lib/udev/rules.d/90-oci-netkit.rules; ip link del up9; ip netns del lanfar",
+             rm /usr/lib/udev/rules.d/90-oci-netkit.rules",
         );
         let started = || fs::read_to_string("/run/systemctl.log").unwrap_or_default();
 
-        host::run(&["ip", "netns", "add", "lanfar"]);
-        host::run(&["sh", "-e", "-c", UP9]);
+        let network = SecondNetwork::new();
         host::run(&["udevadm", "settle"]);
         let _config = host::OtherConfig::with("uplinks = [\"eth0\", \"up9\"]");
         let c = container::podman("served")
             .address("198.51.100.120")
             .ingress("icmp:any")
             .start();
-        let reached = || {
-            host::attempt(&[
-                "ip",
-                "netns",
-                "exec",
-                "lanfar",
-                "ping",
-                "-n",
-                "-c",
-                "1",
-                "-W",
-                "1",
-                "198.51.100.120",
-            ])
-        };
+        let reached = || network.reaches("198.51.100.120");
         assert!(reached());
         host::run(&["udevadm", "settle"]);
         let before = started();
 
-        host::run(&["ip", "link", "del", "up9"]);
-        host::run(&["sh", "-e", "-c", UP9]);
+        network.make_link_anew();
         host::eventually("an answer through the new uplink", reached);
         assert!(started().len() > before.len(), "by the rule");
         // The devices of a container are no uplinks: nothing is started for them.

@@ -15,6 +15,7 @@ mod guest {
 
     use crate::rig::container::{self, Container};
     use crate::rig::host::{self, Snapshot};
+    use crate::rig::second::{SecondNetwork, sh};
     use crate::rig::wire::Frame;
     use crate::rig::{HOST, HOST_6, WIRE, WIRE_6, cli, frames, wire};
 
@@ -266,47 +267,16 @@ mod guest {
         });
     }
 
-    /// Another uplink with a network of its own, and a machine there, 198.18.0.2.
-    struct SecondLan;
-
-    impl SecondLan {
-        fn new() -> Self {
-            for command in [
-                "ip netns add lanfar",
-                "ip link add up9 type veth peer name far9 netns lanfar",
-                "ip addr add 198.18.0.1/24 dev up9",
-                "ip addr add 2001:db8:9::1/64 dev up9 nodad",
-                "ip link set up9 up",
-                "ip netns exec lanfar ip addr add 198.18.0.2/24 dev far9",
-                "ip netns exec lanfar ip addr add 2001:db8:9::2/64 dev far9 nodad",
-                "ip netns exec lanfar ip link set far9 up",
-                "ip route add default dev up9 metric 9999",
-            ] {
-                host::run(&command.split(' ').collect::<Vec<_>>());
-            }
-            Self
-        }
-
-        fn reaches(&self, address: &str) -> bool {
-            let ping = format!("ip netns exec lanfar ping -n -c 1 -W 2 {address}");
-            host::attempt(&ping.split(' ').collect::<Vec<_>>())
-        }
-    }
-
-    impl Drop for SecondLan {
-        fn drop(&mut self) {
-            host::attempt(&["ip", "link", "del", "up9"]);
-            host::attempt(&["ip", "netns", "del", "lanfar"]);
-        }
-    }
-
     #[test]
     #[ignore = "needs the guest"]
     fn an_uplink_that_comes_back_answers_again() {
         const ADDRESSES: [&str; 2] = ["198.18.0.50", "2001:db8:9::50"];
         let moved = || cli::run(&["reconcile", "--json"]).success().json()["moved"].clone();
         host::start_clean();
-        let lan = SecondLan::new();
+        let lan = SecondNetwork::new();
+        // By which it is an uplink.
+        let route = || sh("ip route add default dev up9 metric 9999");
+        route();
         let c = container::bundle("moves")
             .address(&ADDRESSES.join(" "))
             .ingress("icmp:any")
@@ -314,8 +284,8 @@ mod guest {
         assert!(ADDRESSES.iter().all(|a| lan.reaches(a)));
         assert_eq!(moved(), serde_json::json!([]));
 
-        drop(lan);
-        let lan = SecondLan::new();
+        lan.make_link_anew();
+        route();
         assert!(!ADDRESSES.iter().any(|a| lan.reaches(a)), "by nobody");
         assert_eq!(moved(), serde_json::json!([c.id]));
         for address in ADDRESSES {

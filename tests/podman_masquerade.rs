@@ -17,6 +17,7 @@ mod guest {
     use serde_json::{Value, json};
 
     use crate::rig::container::{self, Container};
+    use crate::rig::probe::seen_as;
     use crate::rig::{
         ELSEWHERE, HOST, HOST_6, OUTSIDE, OUTSIDE_6, WIRE, WIRE_6, cli, frames, host, wire,
     };
@@ -34,14 +35,6 @@ reach = "masquerade"
         container::bundle(name)
             .address(&format!("10.87.128.{n} fd00:87::{n}"))
             .egress("any:any")
-    }
-
-    /// Who the wire's HTTP server says asked it.
-    #[track_caller]
-    fn seen_as(c: &Container, to: &str) -> String {
-        let answer = c.http(to, 80, "/").expect("an answer");
-        let client = answer.split("client=").nth(1).expect("it says who asked");
-        client.split(' ').next().expect("a word").to_owned()
     }
 
     /// Every IP frame that the guest sent has one of the host's own addresses.

@@ -11,6 +11,7 @@ mod guest {
 
     use serde_json::json;
 
+    use crate::rig::probe::seen_as;
     use crate::rig::{OUTSIDE, WIRE, cli, container, host, wire};
 
     /// What udhcpc calls with its news.
@@ -46,16 +47,16 @@ exec /tmp/udhcpd /tmp/udhcpd.conf
 
     /// The guest as most machines are; as it was when dropped.
     struct Ordinary {
-        config: String,
+        _config: host::OtherConfig,
     }
 
     impl Ordinary {
         fn new() -> Self {
-            let config = std::fs::read_to_string(host::CONFIG).expect("the guest has a config");
-            std::fs::remove_file(host::CONFIG).expect("remove the config");
             std::fs::write("/run/udhcpc.script", SCRIPT).expect("write the script");
             host::run(&["chmod", "+x", "/run/udhcpc.script"]);
-            Self { config }
+            Self {
+                _config: host::OtherConfig::none(),
+            }
         }
 
         /// The wire gives this address to who asks, and the guest asks.
@@ -88,7 +89,6 @@ exec /tmp/udhcpd /tmp/udhcpd.conf
                 host::attempt(&command.split(' ').collect::<Vec<_>>());
             }
             wire::exec(&["killall", "-q", "udhcpd"]);
-            let _ = std::fs::write(host::CONFIG, &self.config);
         }
     }
 
@@ -114,11 +114,7 @@ exec /tmp/udhcpd /tmp/udhcpd.conf
                 c.reaches(protocol, to, 7777);
             }
         }
-        let seen = |address: &str| {
-            let answer = c.http(OUTSIDE, 80, "/").expect("an answer");
-            assert!(answer.contains(&format!("client={address} ")), "{answer}");
-        };
-        seen("192.0.2.100");
+        assert_eq!(seen_as(&c, OUTSIDE), "192.0.2.100");
         assert_eq!(
             wire::ask("tcp", "192.0.2.100", 8080, "wire"),
             Ok("wire".into())
@@ -141,7 +137,7 @@ exec /tmp/udhcpd /tmp/udhcpd.conf
         while c.ask(&flow)["ok"] != true {
             assert!(begun.elapsed() < Duration::from_secs(5), "the flow is lost");
         }
-        seen("192.0.2.101");
+        assert_eq!(seen_as(&c, OUTSIDE), "192.0.2.101");
         assert_eq!(
             wire::ask("tcp", "192.0.2.101", 8080, "wire"),
             Ok("wire".into())

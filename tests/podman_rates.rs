@@ -6,13 +6,12 @@
 mod rig;
 
 mod guest {
-    use std::io::Write as _;
     use std::time::Instant;
 
     use serde_json::Value;
 
     use crate::rig::container::{Answer, Container, Shot};
-    use crate::rig::{OUTSIDE, OUTSIDE_6, WIRE, cli, container, frames, host};
+    use crate::rig::{OUTSIDE, OUTSIDE_6, WIRE, cli, container, frames, host, say};
 
     /// Of `rated`, bits per second.
     const EGRESS: u32 = 10_000_000;
@@ -50,7 +49,7 @@ mod guest {
         assert_is(&format!("TCP from {to}"), rate, measure);
     }
 
-    /// As `tcp`, of datagrams that come four times too fast.
+    /// As `tcp`, of datagrams that come three times too fast or more.
     #[track_caller]
     fn udp(c: &Container, options: &[&str]) -> f64 {
         let length = UDP_BYTES.to_string();
@@ -80,7 +79,7 @@ mod guest {
         let mut ratios = Vec::new();
         while ratios.len() < 3 && ratios.last().is_none_or(|r| *r < 0.95) {
             let ratio = measure() / f64::from(rate);
-            let _ = writeln!(std::io::stderr(), "{what}: {ratio:.3} of the rate");
+            say(&format!("{what}: {ratio:.3} of the rate"));
             assert!(ratio <= 1.05, "{what}: {ratio:.3}");
             ratios.push(ratio);
         }

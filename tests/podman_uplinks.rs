@@ -9,19 +9,18 @@
 mod rig;
 
 mod guest {
-    use std::io::Write as _;
+    use std::io::Read as _;
     use std::process::{Child, Command, Stdio};
     use std::time::{Duration, Instant};
 
     use serde_json::json;
 
     use crate::rig::container::{self, Container};
-    use crate::rig::{HOST, HOST_6, OUTSIDE, OUTSIDE_6, WIRE, host};
+    use crate::rig::probe::seen_as;
+    use crate::rig::second::{self, SecondNetwork, sh};
+    use crate::rig::{HOST, HOST_6, OUTSIDE, OUTSIDE_6, host, say};
 
     const UPLINKS: &str = "uplinks = [\"eth0\", \"up9\"]";
-    /// Of the guest on the second uplink, and of the gateway there.
-    const SECOND: [&str; 2] = ["198.18.0.1", "fd18::1"];
-    const GATEWAY: [&str; 2] = ["198.18.0.2", "fd18::2"];
     const SERVERS: [&str; 2] = [OUTSIDE, OUTSIDE_6];
     const PRIVATE: [&str; 2] = ["10.99.0.7", "fd99::7"];
     const ROUTED: [&str; 2] = ["198.51.100.107", "2001:db8:2::107"];
@@ -45,32 +44,20 @@ while True:
         sock.sendto(f"second hears {peer[0]}".encode(), peer)
 "#;
 
-    /// The second uplink with its gateway and servers; gone when dropped, like the routes through it.
-    /// The guest's own default route, which no other could be preferred to, has a metric meanwhile.
-    struct SecondWire(Option<Child>);
+    /// The second network as a second way to the servers; gone when dropped, like the routes there. The
+    /// guest's own default route, which no other could be preferred to, has a metric meanwhile.
+    struct SecondWire {
+        server: Child,
+        _network: SecondNetwork,
+    }
 
     impl SecondWire {
-        fn link() {
-            sh("ip link add up9 type veth peer name far9 netns second
-                ip addr add 198.18.0.1/24 dev up9
-                ip addr add fd18::1/64 dev up9 nodad
-                ip link set up9 up
-                ip -n second addr add 198.18.0.2/24 dev far9
-                ip -n second addr add fd18::2/64 dev far9 nodad
-                ip -n second link set far9 up
-                ip -n second route add 198.51.100.0/24 via 198.18.0.1
-                ip -n second route add 2001:db8:2::/64 via fd18::1");
-        }
-
         fn new() -> Self {
-            drop(Self(None));
+            let network = SecondNetwork::new();
             sh("ip route del default dev eth0
                 ip route add default via 192.0.2.1 dev eth0 metric 100
-                ip netns add second
-                ip -n second link set lo up
                 ip -n second addr add 203.0.113.10/32 dev lo
                 ip -n second addr add 2001:db8:f::10/128 dev lo nodad");
-            Self::link();
             let mut server = Command::new("nsenter")
                 .args(["--net=/run/netns/second", "python3", "-c", SERVER])
                 .stdout(Stdio::piped())
@@ -78,13 +65,16 @@ while True:
                 .expect("start the server");
             let mut word = [0; 7];
             let out = server.stdout.as_mut().expect("piped");
-            std::io::Read::read_exact(out, &mut word).expect("it listens");
-            Self(Some(server))
+            out.read_exact(&mut word).expect("it listens");
+            Self {
+                server,
+                _network: network,
+            }
         }
 
         /// The host's default routes lead there.
         fn route() {
-            for (family, gateway) in ["-4", "-6"].iter().zip(GATEWAY) {
+            for (family, gateway) in ["-4", "-6"].iter().zip(second::MACHINE) {
                 host::run(&[
                     "ip", family, "route", "replace", "default", "via", gateway, "dev", "up9",
                     "metric", "5",
@@ -102,28 +92,15 @@ while True:
     impl Drop for SecondWire {
         fn drop(&mut self) {
             Self::unroute();
-            if let Some(server) = &mut self.0 {
-                let _ = server.kill();
-                let _ = server.wait();
+            let _ = self.server.kill();
+            let _ = self.server.wait();
+            for command in [
+                "ip route replace default via 192.0.2.1 dev eth0",
+                "ip route del default dev eth0 metric 100",
+            ] {
+                host::attempt(&command.split(' ').collect::<Vec<_>>());
             }
-            host::attempt(&["ip", "link", "del", "up9"]);
-            host::attempt(&["ip", "netns", "del", "second"]);
-            host::attempt(&[
-                "ip", "route", "replace", "default", "via", WIRE, "dev", "eth0",
-            ]);
-            host::attempt(&[
-                "ip", "route", "del", "default", "dev", "eth0", "metric", "100",
-            ]);
         }
-    }
-
-    #[track_caller]
-    fn sh(script: &str) {
-        host::run(&["sh", "-e", "-c", script]);
-    }
-
-    fn say(text: &str) {
-        let _ = writeln!(std::io::stderr(), "{text}");
     }
 
     fn start(name: &str, addresses: [&str; 2]) -> Container {
@@ -164,7 +141,7 @@ while True:
         let _config = host::OtherConfig::with(UPLINKS);
         let private = start("private", PRIVATE);
         let routed = start("routed", ROUTED);
-        let all = [(&private, SECOND), (&routed, ROUTED)];
+        let all = [(&private, second::HOST), (&routed, ROUTED)];
         for family in [0, 1] {
             for (c, _) in all {
                 assert_eq!(asks(c, family).as_deref(), Some("ping"));
@@ -184,8 +161,7 @@ while True:
             });
         }
         for (to, source) in [(OUTSIDE, HOST), (OUTSIDE_6, HOST_6)] {
-            let answer = private.http(to, 80, "/").expect("an answer");
-            assert!(answer.contains(&format!("client={source} ")), "{answer}");
+            assert_eq!(seen_as(&private, to), source);
         }
     }
 
@@ -197,7 +173,7 @@ while True:
         let _config = host::OtherConfig::with(UPLINKS);
         SecondWire::route();
         let c = start("private", PRIVATE);
-        let wanted = |family: usize| Some(format!("second hears {}", SECOND[family]));
+        let wanted = |family: usize| Some(format!("second hears {}", second::HOST[family]));
         for family in [0, 1] {
             recovers("before", || asks(&c, family) == wanted(family));
         }
@@ -210,7 +186,7 @@ while True:
         }
         host::run(&["ip", "link", "set", "up9", "up"]);
         // The kernel has forgotten the IPv6 addresses too.
-        sh("ip addr replace fd18::1/64 dev up9 nodad");
+        sh("ip addr replace 2001:db8:9::1/64 dev up9 nodad");
         SecondWire::route();
         for family in [0, 1] {
             soon("after it came up", || asks(&c, family) == wanted(family));

@@ -109,9 +109,9 @@ def ping(to, timeout=5, size=16):
         return {"ok": True, "reply": str(sock.recv(65536)[0])}
 
 
-def probes(list, tries=2, timeout=1.5):
+def probes(questions, tries=2, timeout=1.5):
     """All of them at once, each with some patience: which got an answer."""
-    reached = [False] * len(list)
+    reached = [False] * len(questions)
 
     def one(n, protocol, to, port):
         for _ in range(tries):
@@ -126,7 +126,7 @@ def probes(list, tries=2, timeout=1.5):
             except OSError:
                 pass
 
-    threads = [threading.Thread(target=one, args=(n, *probe)) for n, probe in enumerate(list)]
+    threads = [threading.Thread(target=one, args=(n, *probe)) for n, probe in enumerate(questions)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -521,6 +521,13 @@ impl OtherConfig {
         std::fs::write(CONFIG, format!("{lines}\n{before}")).expect("write the config");
         Self(before)
     }
+
+    /// As on a machine where nobody wrote one.
+    pub fn none() -> Self {
+        let before = std::fs::read_to_string(CONFIG).expect("the guest has a config");
+        std::fs::remove_file(CONFIG).expect("remove the config");
+        Self(before)
+    }
 }
 
 impl Drop for OtherConfig {

@@ -24,6 +24,7 @@ pub mod frames;
 pub mod hook;
 pub mod host;
 pub mod probe;
+pub mod second;
 pub mod wire;
 
 /// An address of "the internet" on the wire machine: HTTP on 80, 443 and 8080, echo on 7 and 7777.
@@ -38,3 +39,9 @@ pub const HOST_6: &str = "2001:db8:1::2";
 /// The wire machine on the guest's own subnet.
 pub const WIRE: &str = "192.0.2.1";
 pub const WIRE_6: &str = "2001:db8:1::1";
+
+/// For whoever waits, at once, and whether or not the test passes.
+pub fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,5 +1,5 @@
 //! Many questions at once from one place, since each that is refused takes its time: which of them
-//! were answered.
+//! were answered; and as whom a container is known where it asks.
 
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ pub fn reached(place: Place<'_>, probes: &[Probe]) -> Vec<bool> {
         .iter()
         .map(|p| json!([p.protocol, p.to, p.port]))
         .collect();
-    let request = json!({"op": "probes", "list": list});
+    let request = json!({"op": "probes", "questions": list});
     let text = request.to_string();
     let shell = ["sh", "-c", ASK, "sh", &text];
     let answer = match place {
@@ -60,4 +60,12 @@ pub fn reached(place: Place<'_>, probes: &[Probe]) -> Vec<bool> {
 fn last_line(output: &str) -> Value {
     let line = output.lines().last().expect("an answer");
     serde_json::from_str(line).expect("JSON")
+}
+
+/// The address that a server on the wire sees of a container.
+#[track_caller]
+pub fn seen_as(c: &Container, to: &str) -> String {
+    let answer = c.http(to, 80, "/").expect("an answer");
+    let client = answer.split("client=").nth(1).expect("it says who asked");
+    client.split(' ').next().expect("a word").to_owned()
 }

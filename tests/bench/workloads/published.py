@@ -3,7 +3,7 @@ many short connections, each a handshake, a request, an answer and the end."""
 import machine
 from wire import order
 from .sample import Sample
-from .tcp import MIB, whole_mib
+from .tcp import MIB, stream_sample, whole_mib
 
 
 def ask(variant, word, count):
@@ -27,14 +27,7 @@ class PublishedStream:
         ask(variant, self.word, MIB)
         start = clock.now()
         ask(variant, self.word, size)
-        busy, elapsed = clock.since(start)
-        return Sample(
-            rate=size * 8 / busy * 1e3,
-            ns_per_unit=busy / (size / MIB),
-            lost=0.0,
-            waited=1 - busy / elapsed,
-            units=size // MIB,
-        )
+        return stream_sample(size, *clock.since(start))
 
 
 class PublishedConnections:

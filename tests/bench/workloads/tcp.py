@@ -22,13 +22,18 @@ class TcpStream:
         warm_up = whole_mib(size * self.WARM_UP)
         move = send if self.direction == "out" else receive
         busy, elapsed = call_in(variant.namespace, lambda: move(clock, warm_up, size))
-        return Sample(
-            rate=size * 8 / busy * 1e3,
-            ns_per_unit=busy / (size / MIB),
-            lost=0.0,
-            waited=1 - busy / elapsed,
-            units=size // MIB,
-        )
+        return stream_sample(size, busy, elapsed)
+
+
+def stream_sample(size, busy, elapsed):
+    """Of so many bytes; times in ns."""
+    return Sample(
+        rate=size * 8 / busy * 1e3,
+        ns_per_unit=busy / (size / MIB),
+        lost=0.0,
+        waited=1 - busy / elapsed,
+        units=size // MIB,
+    )
 
 
 def whole_mib(size):
