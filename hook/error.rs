@@ -2,6 +2,7 @@
 //! the text for people. Mustn't print or exit; `main.rs` does both.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// Result of everything in this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -57,6 +58,7 @@ pub struct Error {
     context: Vec<String>,
     message: String,
     hint: Option<String>,
+    taken: Vec<IpAddr>,
 }
 
 impl Error {
@@ -67,6 +69,7 @@ impl Error {
             context: Vec::new(),
             message: message.into(),
             hint: None,
+            taken: Vec::new(),
         }
     }
 
@@ -80,6 +83,19 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// Addresses that other machines have: who leased them can try others.
+    #[must_use]
+    pub fn taken(&self) -> &[IpAddr] {
+        &self.taken
+    }
+
+    /// Says that this is about addresses which other machines have, and only about that.
+    #[must_use]
+    pub fn with_taken(mut self, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
+        self.taken.extend(addresses);
+        self
     }
 
     /// Adds one line that says how to mend it.
@@ -210,9 +226,11 @@ impl ErrorList {
             .iter()
             .map(|e| e.report().replace('\n', "; "))
             .collect();
-        Err(Error::new(
+        let all = Error::new(
             first.kind,
             format!("{} faults:\n  {}", lines.len(), lines.join("\n  ")),
-        ))
+        );
+        let taken = self.0.iter().flat_map(|e| e.taken.iter().copied());
+        Err(all.with_taken(taken))
     }
 }

@@ -142,6 +142,8 @@ pub struct HostFacts {
     pub resolvers: Vec<IpAddr>,
     /// Those that hold a port which is to be published; looked for only then.
     pub sockets: Vec<HostSocket>,
+    /// Addresses that neighbours on an uplink turned out to have when this start asked for them.
+    pub neighbours: Vec<IpAddr>,
     /// Seconds since 1970, for the record.
     pub now: u64,
 }
@@ -173,4 +175,51 @@ pub struct Ledger {
     pub endpoints: Vec<EndpointRecord>,
     /// Who had which address, also before this boot; read only by who gives addresses out.
     pub leases: Leases,
+}
+
+#[cfg(test)]
+impl Link {
+    /// A virtual device with a MAC.
+    pub(crate) fn example(ifindex: u32, name: &str) -> Self {
+        Self {
+            ifindex,
+            name: name.into(),
+            kind: Some("dummy".into()),
+            mtu_bytes: 1500,
+            up: true,
+            loopback: false,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            physical: false,
+            gso_max_bytes: 0,
+            gso_ipv4_max_bytes: 0,
+            gro_max_bytes: 0,
+            gro_ipv4_max_bytes: 0,
+            headroom_bytes: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+impl HostFacts {
+    /// A host that can do everything and has no device.
+    pub(crate) fn example() -> Self {
+        Self {
+            boot_id: String::new(),
+            netns: NetnsCookie(1),
+            kernel_release: String::new(),
+            netkit: Ability::Yes,
+            btf: Ability::Yes,
+            bpffs: Ability::Yes,
+            privileges: Ability::Yes,
+            ipv6: true,
+            ula: None,
+            links: Vec::new(),
+            addresses: Vec::new(),
+            routes: Vec::new(),
+            resolvers: Vec::new(),
+            sockets: Vec::new(),
+            neighbours: Vec::new(),
+            now: 0,
+        }
+    }
 }

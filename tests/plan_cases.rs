@@ -57,6 +57,7 @@ struct HostDelta {
     drop_routes: Vec<IpNet>,
     /// "tcp" or "udp", address and port, owner.
     sockets: Vec<(Transport, SocketAddr, String)>,
+    neighbours: Vec<IpAddr>,
 }
 
 #[derive(Default, Deserialize)]
@@ -151,6 +152,7 @@ fn host() -> HostFacts {
             "198.51.100.53".parse().unwrap(),
         ],
         sockets: Vec::new(),
+        neighbours: Vec::new(),
         now: 1_700_000_000,
     };
     let addresses = [
@@ -215,6 +217,7 @@ impl HostDelta {
             *ability = Ability::No(why);
         }
         host.ipv6 = self.ipv6.unwrap_or(host.ipv6);
+        host.neighbours = self.neighbours;
         if let Some(release) = self.kernel_release {
             host.kernel_release = release;
         }

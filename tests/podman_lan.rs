@@ -206,6 +206,57 @@ mod guest {
         }
     }
 
+    #[test]
+    #[ignore = "needs the guest"]
+    fn a_lease_goes_on_to_the_next_address() {
+        host::start_clean();
+        let pool = |len4: u8, len6: u8| {
+            format!(
+                "pool = [{{ prefix = \"192.0.2.48/{len4}\", reach = \"lan\" }},
+                         {{ prefix = \"2001:db8:1::50/{len6}\", reach = \"lan\" }}]"
+            )
+        };
+        let _gone = Taken;
+        on_the_wire(&format!("ip addr add {LAN4}/24 dev {TAP}"));
+        on_the_wire(&format!("ip addr add {LAN6}/64 dev {TAP} nodad"));
+        let config = host::OtherConfig::instead(&pool(29, 127));
+        let named = || container::podman("next").with("name", "next");
+        let c = named()
+            .address("192.0.2.49 auto4 auto6")
+            .ingress("icmp:any")
+            .start();
+        // The first two of the IPv4 pool are not given out, .50 and ::50 are the wire's.
+        let shown = cli::run(&["show", "next", "--json"]).success().json();
+        assert_eq!(
+            shown["addresses"],
+            serde_json::json!(["192.0.2.49/32", "192.0.2.51/32", "2001:db8:1::51/128"])
+        );
+        assert!(wire::ping("192.0.2.51") && wire::ping("2001:db8:1::51"));
+        c.stop();
+        drop(config);
+
+        // .50 and ::50 are all there is.
+        let before = Snapshot::take();
+        let _config = host::OtherConfig::instead(&pool(30, 128));
+        for (wish, text) in [
+            (
+                "auto6",
+                "no free address is left in 2001:db8:1::50/128; other machines have 1 of them",
+            ),
+            (
+                "192.0.2.50 auto6",
+                "192.0.2.50 belongs to 52:54:00:00:00:01 on eth0",
+            ),
+        ] {
+            named().address(wish).refused();
+            let error = cli::last_error();
+            let said = error["error"].as_str().expect("a text");
+            assert!(said.contains(text), "{said}");
+            assert_eq!(error["exit_code"], 73, "{error:#}");
+        }
+        before.assert_same();
+    }
+
     /// Takes the addresses away from the wire machine again.
     struct Taken;
 

@@ -40,8 +40,8 @@ nix::ioctl_read_bad!(
 /// Asks for all the addresses at the same time, and listens: to answers, and to who asks the same.
 ///
 /// # Errors
-/// [`Kind::Conflict`] for addresses that are taken, with who has them; what keeps an uplink from
-/// being asked.
+/// [`Kind::Conflict`] for addresses that are taken ([`Error::taken`]), with who has them; what keeps
+/// an uplink from being asked.
 pub fn probe(specs: &[LanSpec]) -> Result<()> {
     let lines = open_all(specs)?;
     for _ in 0..PROBES {
@@ -177,6 +177,7 @@ impl<'s> Line<'s> {
         };
         Error::new(Kind::Conflict, text)
             .with_hint("take another address, or take it away from that machine")
+            .with_taken([address])
     }
 }
 

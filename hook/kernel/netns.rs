@@ -65,6 +65,17 @@ impl Netns {
         Ok(Self { fd, cookie })
     }
 
+    /// Another handle of the same namespace.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn try_clone(&self) -> Result<Self> {
+        Ok(Self {
+            fd: self.fd.try_clone().context("duplicate descriptor")?,
+            cookie: self.cookie,
+        })
+    }
+
     /// What identifies it until reboot.
     #[must_use]
     pub fn cookie(&self) -> NetnsCookie {

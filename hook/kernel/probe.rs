@@ -50,6 +50,7 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         routes: route::list(&netlink)?,
         resolvers: resolvers(),
         sockets: Vec::new(),
+        neighbours: Vec::new(),
         now,
     })
 }

@@ -81,6 +81,7 @@ impl<'c> Field<'c> {
         let of_endpoints = endpoints.flat_map(|e| &e.addresses).map(IpNet::addr);
         let mut taken: HashSet<IpAddr> = of_endpoints.collect();
         taken.extend(self.host.addresses.iter().map(|a| a.net.addr()));
+        taken.extend(&self.host.neighbours);
         taken.extend(self.host.routes.iter().filter_map(single));
         taken.extend(self.host.routes.iter().filter_map(|r| r.gateway));
         taken.extend(lan::networks(self.host, self.uplinks).flat_map(|n| n.edges()));
@@ -137,12 +138,7 @@ impl<'c> Field<'c> {
                 pools::check_built_in(pool, self.config, self.host)?;
             }
             let Some((addr, pool)) = giver.give(&pools) else {
-                let list: Vec<String> = pools.iter().map(|p| p.prefix.to_string()).collect();
-                return Err(fault(
-                    Kind::Conflict,
-                    format!("no free address is left in {}", list.join(", ")),
-                )
-                .with_hint("`oci-netkit gc` removes what ended containers left behind"));
+                return Err(self.none_left(&pools));
             };
             leases.push((IpNet::from(addr), reach.unwrap_or(pool.reach)));
         }
@@ -151,6 +147,18 @@ impl<'c> Field<'c> {
         } else {
             Ok(leases)
         }
+    }
+
+    fn none_left(self, pools: &[&Pool]) -> Error {
+        let list: Vec<String> = pools.iter().map(|p| p.prefix.to_string()).collect();
+        let mut text = format!("no free address is left in {}", list.join(", "));
+        let is_of_pools = |addr: &&IpAddr| pools.iter().any(|p| p.prefix.contains(*addr));
+        let neighbours = self.host.neighbours.iter().filter(is_of_pools).count();
+        if neighbours > 0 {
+            text += &format!("; other machines have {neighbours} of them");
+        }
+        fault(Kind::Conflict, text)
+            .with_hint("`oci-netkit gc` removes what ended containers left behind")
     }
 
     /// The pools that serve a wish, in the order to lease from: those that say the wish itself come

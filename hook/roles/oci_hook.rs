@@ -4,6 +4,7 @@
 //! Order is the point here: nothing is touched before the plan stands, and the ledger lock covers
 //! only reading the ledger and reserving in it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv6Net};
@@ -13,7 +14,7 @@ use super::environment::Environment;
 use super::io::Io;
 use super::oci_state::{self, Stage};
 use super::{failures, reap};
-use crate::annotations;
+use crate::annotations::{self, AddressWish, Wishes};
 use crate::apply;
 use crate::config::{Config, PATH};
 use crate::error::{Context, Error, Kind, Result};
@@ -128,14 +129,37 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     } else {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
+    let replan = |seen: &Seen| seen.plan(request, &config);
+    let mut decision = first;
+    // An address that is leased may turn out to be some machine's: then the next one may do.
+    while let Err(e) = attempt(&store, paths, &mut seen, decision, &replan, deadline)? {
+        if asks_for(request, e.taken()) {
+            return Err(e);
+        }
+        log::warn!("{e}: looking for another address");
+        seen.host.neighbours.extend(e.taken());
+        decision = replan(&seen)?;
+    }
+    Ok(())
+}
+
+/// Reserves and builds, or joins; the inner error is about nothing but [`Error::taken`] addresses.
+fn attempt(
+    store: &Store,
+    paths: &Paths,
+    seen: &mut Seen,
+    decision: Decision,
+    replan: &dyn Fn(&Seen) -> Result<Decision>,
+    deadline: &Deadline,
+) -> Result<Result<()>> {
+    let cookie = seen.namespace.cookie;
     // Before the reservation, which without it would look like a dead hook's.
     let endpoint = store.lock_endpoint(cookie, deadline)?;
-    let replan = |seen: &Seen| seen.plan(request, &config);
-    let settled = decide(&store, &mut seen, first, &replan, deadline)
-        .and_then(|(decision, lock)| settle(&store, &lock, decision));
+    let settled = decide(store, seen, decision, replan, deadline)
+        .and_then(|(decision, lock)| settle(store, &lock, decision));
     let plan = match settled {
         Ok(Some(plan)) => plan,
-        Ok(None) => return Ok(()),
+        Ok(None) => return Ok(Ok(())),
         Err(e) => {
             if store.view().find(cookie)?.is_none() {
                 endpoint.remove()?;
@@ -144,9 +168,22 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         }
     };
     let (record, steps) = (&plan.record, &plan.steps);
-    let built = apply::create(paths, endpoint, record, steps, seen.netns, deadline)?;
-    report(&built);
-    Ok(())
+    let netns = seen.netns.try_clone()?;
+    match apply::create(paths, endpoint, record, steps, netns, deadline) {
+        Ok(built) => {
+            report(&built);
+            Ok(Ok(()))
+        }
+        Err(e) if e.taken().is_empty() => Err(e),
+        Err(e) => Ok(Err(e)),
+    }
+}
+
+/// Whether the container wants one of the addresses itself, so that no other will do.
+fn asks_for(request: &Request, addresses: &[IpAddr]) -> bool {
+    let is_asked = |wish: &AddressWish| matches!(wish, AddressWish::Static { addr, .. } if addresses.contains(addr));
+    // The request was planned before, so its annotations can be read.
+    Wishes::parse(&request.keys).is_ok_and(|wishes| wishes.address.iter().any(is_asked))
 }
 
 /// Writes the decision down; what is still to be built, if anything.

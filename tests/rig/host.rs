@@ -528,6 +528,12 @@ impl OtherConfig {
         std::fs::remove_file(CONFIG).expect("remove the config");
         Self(before)
     }
+
+    pub fn instead(text: &str) -> Self {
+        let other = Self::none();
+        std::fs::write(CONFIG, text).expect("write the config");
+        other
+    }
 }
 
 impl Drop for OtherConfig {

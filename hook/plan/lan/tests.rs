@@ -1,22 +1,13 @@
 use super::*;
-use crate::facts::{Ability, HostAddress, HostRoute};
-use crate::types::id::NetnsCookie;
+use crate::facts::{HostAddress, HostRoute};
 
 fn link(ifindex: u32, name: &str, up: bool) -> Link {
+    let link = Link::example(ifindex, name);
     Link {
-        ifindex,
-        name: name.into(),
         kind: None,
-        mtu_bytes: 1500,
-        up,
-        loopback: false,
-        mac: Some([2, 0, 0, 0, 0, 1]),
         physical: true,
-        gso_max_bytes: 0,
-        gso_ipv4_max_bytes: 0,
-        gro_max_bytes: 0,
-        gro_ipv4_max_bytes: 0,
-        headroom_bytes: 0,
+        up,
+        ..link
     }
 }
 
@@ -26,15 +17,6 @@ fn host(addresses: &[(u32, &str)]) -> HostFacts {
         net: net.parse().unwrap(),
     };
     HostFacts {
-        boot_id: String::new(),
-        netns: NetnsCookie(1),
-        kernel_release: String::new(),
-        netkit: Ability::Yes,
-        btf: Ability::Yes,
-        bpffs: Ability::Yes,
-        privileges: Ability::Yes,
-        ipv6: true,
-        ula: None,
         links: vec![
             link(2, "eth0", false),
             link(3, "eth1", true),
@@ -46,9 +28,7 @@ fn host(addresses: &[(u32, &str)]) -> HostFacts {
             ifindex: Some(2),
             gateway: Some("192.0.2.1".parse().unwrap()),
         }],
-        resolvers: Vec::new(),
-        sockets: Vec::new(),
-        now: 0,
+        ..HostFacts::example()
     }
 }
 

@@ -1,6 +1,5 @@
 use super::*;
-use crate::facts::{Ability, HostAddress, HostRoute};
-use crate::types::id::NetnsCookie;
+use crate::facts::{HostAddress, HostRoute};
 
 const UPLINK: u32 = 2;
 const DOCKER: u32 = 3;
@@ -12,17 +11,6 @@ fn host() -> HostFacts {
         gateway: None,
     };
     HostFacts {
-        boot_id: String::new(),
-        netns: NetnsCookie(1),
-        kernel_release: String::new(),
-        netkit: Ability::Yes,
-        btf: Ability::Yes,
-        bpffs: Ability::Yes,
-        privileges: Ability::Yes,
-        ipv6: true,
-        ula: None,
-        sockets: Vec::new(),
-        links: Vec::new(),
         addresses: vec![HostAddress {
             ifindex: UPLINK,
             net: "192.0.2.2/24".parse().unwrap(),
@@ -32,8 +20,7 @@ fn host() -> HostFacts {
             route("192.0.2.0/24", UPLINK),
             route("172.17.0.0/16", DOCKER),
         ],
-        resolvers: Vec::new(),
-        now: 0,
+        ..HostFacts::example()
     }
 }
 

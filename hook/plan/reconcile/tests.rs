@@ -1,26 +1,8 @@
 use super::*;
-use crate::facts::{Ability, HostRoute, Ledger, Link};
+use crate::facts::{HostRoute, Ledger, Link};
 use crate::plan::check_same_host;
 use crate::types::id::NetnsCookie;
 use crate::types::record::EndpointRecord;
-
-fn link(ifindex: u32, name: &str) -> Link {
-    Link {
-        ifindex,
-        name: name.into(),
-        kind: Some("dummy".into()),
-        mtu_bytes: 1500,
-        up: true,
-        loopback: false,
-        mac: Some([2, 0, 0, 0, 0, 1]),
-        physical: false,
-        gso_max_bytes: 0,
-        gso_ipv4_max_bytes: 0,
-        gro_max_bytes: 0,
-        gro_ipv4_max_bytes: 0,
-        headroom_bytes: 0,
-    }
-}
 
 /// A host whose devices are 2 (eth0) and 3 (eth1); those of `default` have a default route.
 fn host(default: &[u32]) -> HostFacts {
@@ -30,21 +12,9 @@ fn host(default: &[u32]) -> HostFacts {
         gateway: None,
     };
     HostFacts {
-        boot_id: String::new(),
-        netns: NetnsCookie(1),
-        kernel_release: String::new(),
-        netkit: Ability::Yes,
-        btf: Ability::Yes,
-        bpffs: Ability::Yes,
-        privileges: Ability::Yes,
-        ipv6: true,
-        ula: None,
-        sockets: Vec::new(),
-        links: vec![link(2, "eth0"), link(3, "eth1")],
-        addresses: Vec::new(),
+        links: vec![Link::example(2, "eth0"), Link::example(3, "eth1")],
         routes: default.iter().map(route).collect(),
-        resolvers: Vec::new(),
-        now: 0,
+        ..HostFacts::example()
     }
 }
 
