@@ -11,7 +11,7 @@
 #define __NK_ABI_H
 
 enum nk_limits {
-	NK_ABI_VERSION = 2,
+	NK_ABI_VERSION = 3,
 	NK_MAX_ENDPOINTS = 4096, /* managed namespaces on this host */
 	NK_MAX_ADDRESSES = 65536, /* addresses of all endpoints together */
 	NK_MAX_UPLINKS = 64,
@@ -90,7 +90,8 @@ enum nk_drop {
 	NK_DROP_NAT_DIRECT = 35, /* from the wire to an address that only this host knows */
 	NK_DROP_ADDRESS_CONFLICT = 36, /* not dropped: another machine claims the address */
 	NK_DROP_RATE = 37, /* around the queue of its device, and faster than that */
-	NK_DROPS = 38,
+	NK_DROP_AUDIT = 38, /* not dropped: opened a flow by NK_VERDICT_AUDIT */
+	NK_DROPS = 39,
 };
 
 struct nk_addr_key {
@@ -182,10 +183,11 @@ enum nk_verdict {
 	NK_VERDICT_NONE = 0, /* no rule: the default decides */
 	NK_VERDICT_ALLOW = 1,
 	NK_VERDICT_DENY = 2,
+	NK_VERDICT_AUDIT = 3, /* no rule, but the endpoint is on trial: pass, and note it */
 };
 
 struct nk_rule {
-	__u32 id; /* class, or index of the deciding rule in its direction's list */
+	__u32 id; /* class, or index of the deciding rule in its direction's list; 0 for AUDIT */
 	__u32 verdict; /* enum nk_verdict; 0 in address tables */
 };
 
@@ -308,6 +310,26 @@ struct nk_traffic {
 	__u64 drops[NK_MAX_DROPS]; /* packets, by enum nk_drop */
 };
 
+/*
+ * nk_denied[2 * endpoint id + direction of the packet]: distinct packets that were
+ * dropped, or let through on trial only. All but the reason is 0 where the packet
+ * was not understood that far.
+ */
+struct nk_denied_key {
+	__u8 remote[16];
+	__be16 port; /* the remote one in egress, the container's in ingress, the type for ICMP */
+	__u8 protocol; /* IPPROTO_* */
+	__u8 reason; /* enum nk_drop; what would have been, if passed */
+	__u8 passed; /* 1: NK_VERDICT_AUDIT let it through */
+	__u8 pad[3];
+};
+
+struct nk_denied {
+	__u64 count; /* packets; flows if passed */
+	__u64 first; /* ns of CLOCK_BOOTTIME */
+	__u64 last;
+};
+
 /* nk_counters: per CPU, keyed by endpoint id or NK_NO_ENDPOINT. */
 struct nk_counters {
 	struct nk_traffic traffic[NK_DIRS];
@@ -322,6 +344,8 @@ _Static_assert(sizeof(struct nk_nat) == 8, "ABI");
 _Static_assert(sizeof(struct nk_published_key) == 20, "ABI");
 _Static_assert(sizeof(struct nk_published) == 8, "ABI");
 _Static_assert(sizeof(struct nk_asked) == 36, "ABI");
+_Static_assert(sizeof(struct nk_denied_key) == 24, "ABI");
+_Static_assert(sizeof(struct nk_denied) == 24, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");
 _Static_assert(sizeof(struct nk_counters) == NK_DIRS * (3 + NK_MAX_DROPS) * 8, "ABI");

@@ -20,6 +20,7 @@
 #include "offload.h"
 #include "count.h"
 #include "policy.h"
+#include "denied.h"
 #include "rate.h"
 #include "flow.h"
 #include "route.h"
@@ -54,6 +55,8 @@ const volatile struct nk_types {
 	struct nk_flow flow;
 	struct nk_nat nat;
 	struct nk_published_key published_key;
+	struct nk_denied_key denied_key;
+	struct nk_denied denied;
 } nk_types = {.limits = NK_ABI_VERSION};
 
 static __always_inline void nk_note_route(struct nk_flow *flow, const struct nk_route *r,
@@ -322,6 +325,7 @@ int nk_from_container(struct __sk_buff *skb)
 		verdict = nk_egress(skb, &p);
 	if (verdict >= 0) {
 		nk_count_pass(p.endpoint_id, NK_EGRESS, skb->len, p.opened);
+		nk_denied_audit(&p, NK_EGRESS);
 		/* Anything else would pass: netkit_run(), drivers/net/netkit.c. */
 		return verdict == TC_ACT_REDIRECT || verdict == TC_ACT_OK ? verdict : TC_ACT_SHOT;
 	}
@@ -332,7 +336,7 @@ int nk_from_container(struct __sk_buff *skb)
 	}
 	if (verdict == -NK_DROP_OVERSIZE)
 		answer = nk_toobig_answer(skb, &p);
-	nk_count_drop(p.endpoint_id, NK_EGRESS, verdict);
+	nk_denied_drop(&p, NK_EGRESS, verdict);
 	/* Fail closed: the packet itself goes nowhere, and its answer only back. */
 	return answer == TC_ACT_REDIRECT ? TC_ACT_REDIRECT : TC_ACT_SHOT;
 }
@@ -416,10 +420,11 @@ int nk_to_container(struct __sk_buff *skb)
 		reason = -NK_DROP_NO_ENDPOINT; /* multicast of the host, or gone astray */
 	}
 	if (reason) {
-		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
+		nk_denied_drop(&p, NK_INGRESS, reason);
 		return TC_ACT_SHOT; /* fail closed */
 	}
 	nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, p.opened);
+	nk_denied_audit(&p, NK_INGRESS);
 	return TC_ACT_OK;
 }
 
@@ -473,30 +478,30 @@ static __noinline int nk_wire_published(struct __sk_buff *skb, struct nk_packet 
 }
 
 /* What comes to an address of the host and is a container's, or the host's. */
-static __noinline int nk_wire_translated(struct __sk_buff *skb)
+static __noinline int nk_wire_translated(struct __sk_buff *skb, struct nk_packet *p)
 {
-	struct nk_packet p = {.arrival = NK_VIA_UPLINK};
 	struct nk_wire_target target = {};
 	__be16 port;
 	int reason;
 
-	if (nk_parse(skb, &p, NK_INGRESS, false))
+	if (nk_parse(skb, p, NK_INGRESS, false))
 		return TCX_NEXT;
-	if (p.kind == NK_KIND_ERROR && nk_quote(skb, &p, NK_INGRESS))
+	if (p->kind == NK_KIND_ERROR && nk_quote(skb, p, NK_INGRESS))
 		return TCX_NEXT;
-	port = p.key.local_port;
-	reason = nk_wire_translated_flow(&p, port);
+	port = p->key.local_port;
+	reason = nk_wire_translated_flow(p, port);
 	if (reason == NK_NO_FLOW)
-		reason = nk_wire_published(skb, &p, port);
+		reason = nk_wire_published(skb, p, port);
 	if (reason == NK_NO_FLOW)
 		return TCX_NEXT;
 	if (!reason)
-		reason = nk_wire_translate(skb, &p, port, &target);
+		reason = nk_wire_translate(skb, p, port, &target);
 	if (reason) {
-		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
+		nk_denied_drop(p, NK_INGRESS, reason);
 		return TCX_DROP;
 	}
-	return nk_wire_deliver(skb, &p, &target);
+	nk_denied_audit(p, NK_INGRESS);
+	return nk_wire_deliver(skb, p, &target);
 }
 
 /*
@@ -519,7 +524,7 @@ int nk_from_wire(struct __sk_buff *skb)
 		return TCX_NEXT;
 	receiver = nk_wire_receiver(skb);
 	if (!receiver)
-		return nk_wire_may_be_translated(skb) ? nk_wire_translated(skb) : TCX_NEXT;
+		return nk_wire_may_be_translated(skb) ? nk_wire_translated(skb, &p) : TCX_NEXT;
 	p.endpoint_id = receiver->endpoint_id;
 	p.key.local_index = receiver->local_index;
 	target.primary_ifindex = receiver->primary_ifindex;
@@ -528,9 +533,10 @@ int nk_from_wire(struct __sk_buff *skb)
 			 ? -NK_DROP_NAT_DIRECT
 			 : nk_wire_judge(skb, &p, target.primary_ifindex);
 	if (reason) {
-		nk_count_drop(p.endpoint_id, NK_INGRESS, reason);
+		nk_denied_drop(&p, NK_INGRESS, reason);
 		return TCX_DROP;
 	}
+	nk_denied_audit(&p, NK_INGRESS);
 	return nk_wire_deliver(skb, &p, &target);
 }
 

@@ -108,7 +108,7 @@ static __always_inline bool nk_flow_came_its_way(const struct nk_packet *p,
  * The rules changed since the flow was judged: once more, with the scope it has.
  * Removed when no longer allowed, so a revoked rule cuts its live flows.
  */
-static __noinline int nk_flow_rejudge(const struct nk_packet *p, struct nk_flow *flow, __u32 opener)
+static __noinline int nk_flow_rejudge(struct nk_packet *p, struct nk_flow *flow, __u32 opener)
 {
 	__be16 port = opener == NK_EGRESS ? p->key.remote_port : p->key.local_port;
 	void *table = nk_flow_table(p->endpoint_id, opener);
@@ -123,6 +123,7 @@ static __noinline int nk_flow_rejudge(const struct nk_packet *p, struct nk_flow 
 		bpf_map_delete_elem(table, &p->key);
 		return reason;
 	}
+	p->audited = 0; /* noted when it opened */
 	flow->epoch = nk_policy_epoch(p->word);
 	/* By key, since the element may be another flow's by now; gone is fine. */
 	bpf_map_update_elem(table, &p->key, flow, BPF_EXIST);
@@ -174,7 +175,7 @@ static __always_inline void nk_flow_touch(const struct nk_packet *p, struct nk_f
  * and a reason for a flow that the rules no longer allow. *flow is a copy that is
  * certainly of this flow; the result is the element, which may not be any more.
  */
-static __always_inline struct nk_flow *nk_flow_find(const struct nk_packet *p, enum nk_dir dir,
+static __always_inline struct nk_flow *nk_flow_find(struct nk_packet *p, enum nk_dir dir,
 						    enum nk_dir opener, struct nk_flow *flow,
 						    int *reason)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Every map, all pinned and filled by user space, which also creates the inner
- * maps. Programs write only nk_flows' and nk_nats' inner maps, nk_counters'
- * elements, nk_uplinks' probed and nk_endpoints' answered.
+ * maps. Programs write only nk_flows', nk_nats' and nk_denied's inner maps,
+ * nk_counters' elements, nk_uplinks' probed, nk_endpoints' answered and rate_paid.
  * Pinning is not left to libbpf, since the directory depends on the host's
  * bpffs, and inner maps have no name of their own.
  *
@@ -175,6 +175,24 @@ struct {
 	__type(key, int);
 	__type(value, struct nk_asked);
 } nk_asked SEC(".maps");
+
+/*
+ * 2 * endpoint id + direction. LRU and apart, so that the record is bounded and
+ * the wire's noise never hides what the container tried.
+ */
+struct nk_denied_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct nk_denied_key);
+	__type(value, struct nk_denied);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_denied_inner);
+} nk_denied SEC(".maps");
 
 /*
  * Per CPU, so no atomics. A hash, because an array of NK_MAX_ENDPOINTS would

@@ -5,7 +5,8 @@
  *   1. no policy loaded          drop, NO_POLICY
  *   2. a deny rule covers it     drop, DENY_RULE
  *   3. an allow rule covers it   pass
- *   4. neither                   drop, with the scope as the reason
+ *   4. it is on trial            pass, and say so: p->audited
+ *   5. none of these             drop, with the scope as the reason
  * Two lookups at most, however many rules there are.
  */
 #ifndef __NK_POLICY_H
@@ -87,8 +88,8 @@ static __always_inline int nk_policy_lookup(void *trie, const struct nk_packet *
  * dir is the direction of the opener, port in network order: the remote one for
  * egress, the container's for ingress, the type for ICMP.
  */
-static __noinline int nk_policy_judge(const struct nk_packet *p, __u32 dir, __u32 scope,
-				      __be16 port, __u32 *rule)
+static __noinline int nk_policy_judge(struct nk_packet *p, __u32 dir, __u32 scope, __be16 port,
+				      __u32 *rule)
 {
 	struct nk_class_data data = {.port = port};
 	__u32 slot = p->word >> 32;
@@ -106,6 +107,9 @@ static __noinline int nk_policy_judge(const struct nk_packet *p, __u32 dir, __u3
 		return 0;
 	case NK_VERDICT_DENY:
 		return -NK_DROP_DENY_RULE;
+	case NK_VERDICT_AUDIT:
+		p->audited = -nk_policy_default(scope, p->key.protocol);
+		return 0;
 	}
 	return nk_policy_default(scope, p->key.protocol);
 }

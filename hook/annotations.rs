@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
 use crate::request::PREFIX;
 use crate::types::addr::not_unicast;
+use crate::types::mode::Mode;
 use crate::types::name::{IfName, check_label, nearest, shown};
 use crate::types::publish::Publication;
 use crate::types::rate::{Rate, Rates};
@@ -59,6 +60,8 @@ pub struct Wishes {
     pub ingress: Option<RuleSet>,
     /// Profile by name; `None` = `default` if there is one.
     pub profile: Option<String>,
+    /// Whether the rules decide.
+    pub mode: Mode,
     /// How the addresses are reached: `routed` is vouched for by the user. `None` = by the address.
     pub reach: Option<Reach>,
     /// Name of the device inside; always there after [`Wishes::parse`].
@@ -223,6 +226,7 @@ impl<'k> Reader<'k> {
             egress: self.rules("egress"),
             ingress: self.rules("ingress"),
             profile: self.label("profile"),
+            mode: self.mode(),
             reach: self.reach(),
             interface: self.interface(),
             mtu_bytes: self.mtu(),
@@ -235,8 +239,7 @@ impl<'k> Reader<'k> {
         }
     }
 
-    fn finish(mut self, wishes: Wishes) -> Result<Wishes> {
-        self.mode();
+    fn finish(self, wishes: Wishes) -> Result<Wishes> {
         self.faults.into_result(wishes)
     }
 
@@ -282,19 +285,13 @@ impl<'k> Reader<'k> {
         }
     }
 
-    /// `value` as one of the words that are taken, or of those that will be.
-    fn word(&mut self, key: &str, taken: &[&str], later: &[&str]) -> Option<&'k str> {
+    /// `value` as one of the words that are taken.
+    fn word(&mut self, key: &str, taken: &[&str]) -> Option<&'k str> {
         let value = self.value(key)?;
         if taken.contains(&value) {
             return Some(value);
         }
         let list = taken.join(", ");
-        if later.contains(&value) {
-            let e = fault(key, format!("{value} is not yet supported"));
-            self.faults
-                .push(e.with_hint(format!("what is supported: {list}")));
-            return None;
-        }
         let e = fault(key, format!("{} is not one of: {list}", shown(value)));
         self.faults
             .push(match nearest(value, taken.iter().copied()) {
@@ -304,12 +301,15 @@ impl<'k> Reader<'k> {
         None
     }
 
-    fn mode(&mut self) {
-        self.word("mode", &["enforce"], &["audit"]);
+    fn mode(&mut self) -> Mode {
+        let modes = [Mode::Enforce, Mode::Audit];
+        let word = self.word("mode", &modes.map(Mode::word));
+        let mode = modes.into_iter().find(|m| Some(m.word()) == word);
+        mode.unwrap_or_default()
     }
 
     fn reach(&mut self) -> Option<Reach> {
-        self.word("reach", &["auto", "routed", "lan", "masquerade"], &[])
+        self.word("reach", &["auto", "routed", "lan", "masquerade"])
             .and_then(Reach::from_word)
     }
 

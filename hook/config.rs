@@ -46,6 +46,8 @@ pub struct Limits {
     pub flows_in: u32,
     /// Rules of both directions together.
     pub rules: u32,
+    /// Distinct refusals on record, of each direction.
+    pub denied: u32,
 }
 
 impl Default for Limits {
@@ -54,6 +56,7 @@ impl Default for Limits {
             flows_out: 4096,
             flows_in: 2048,
             rules: 100_000,
+            denied: 256,
         }
     }
 }
@@ -75,6 +78,8 @@ pub struct Config {
     pub nat_ports: PortRange,
     /// Containers with `NET_ADMIN` in the host's user namespace are accepted, and guarded.
     pub allow_net_admin: bool,
+    /// Containers may ask for mode=audit.
+    pub audit_allowed: bool,
     /// What is odd, but not wrong.
     pub warnings: Vec<String>,
 }
@@ -89,6 +94,7 @@ impl Default for Config {
             limits: Limits::default(),
             nat_ports: PortRange::MASQUERADE,
             allow_net_admin: false,
+            audit_allowed: false,
             warnings: Vec::new(),
         }
     }

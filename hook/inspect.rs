@@ -8,6 +8,7 @@ use crate::kernel::netlink::{Netlink, link};
 use crate::kernel::process;
 use crate::state::Paths;
 use crate::state::store::View;
+use crate::types::denied::Denied;
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::record::{EndpointRecord, Phase};
 
@@ -117,6 +118,18 @@ pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Option<Counters
         return Ok(None);
     }
     load::open_maps(&pins)?.counters(id)
+}
+
+/// What an endpoint's programs refused, on record; nothing while none are loaded.
+///
+/// # Errors
+/// When the maps cannot be read.
+pub fn denied(paths: &Paths, id: EndpointId) -> Result<Vec<Denied>> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    if !load::has_maps(&pins) {
+        return Ok(Vec::new());
+    }
+    load::open_maps(&pins)?.denied(id)
 }
 
 /// Programs and links.

@@ -350,7 +350,8 @@ mod root {
             if n % 250 == 0 {
                 let id = r.below(2);
                 rules[id] = (random_rules(&mut r), random_rules(&mut r));
-                let policy = policy(&rules[id].0, &rules[id].1);
+                let mut policy = policy(&rules[id].0, &rules[id].1);
+                policy.audit = r.one_in(4);
                 d.policy(id as u32, &policy);
                 oracle.set_policy(id, policy);
             }

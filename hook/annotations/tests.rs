@@ -119,10 +119,6 @@ fn later_keys_and_values_are_refused_not_ignored() {
         let want = format!("annotation io.oci-netkit.{key}: not yet supported");
         refused(&[("address", "auto"), (key, "x")], &[&want, "hint: "]);
     }
-    refused(
-        &[("address", "auto"), ("mode", "audit")],
-        &["annotation io.oci-netkit.mode: audit is not yet supported"],
-    );
 }
 
 #[test]

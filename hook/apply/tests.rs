@@ -90,6 +90,7 @@ fn steps() -> Vec<Step> {
         slot: 6,
         flows_out: 1,
         flows_in: 1,
+        denied: 1,
         guard: false,
         mtu_bytes: 1500,
         nat: None,

@@ -23,6 +23,9 @@ const MAX_FLOWS: u32 = 1 << 20;
 /// Most rules per endpoint.
 const MAX_RULES: u32 = 1_000_000;
 
+/// Most refusals on record per endpoint and direction.
+const MAX_DENIED: u32 = 1 << 16;
+
 /// Where podman takes the addresses of its own networks from: the default bridge and
 /// `default_subnet_pools`, containers.conf(5). It fills them from the lowest, so the first two are
 /// refused and the others only warned of.
@@ -121,9 +124,10 @@ impl<'t> Reader<'t> {
             "profile",
             "limits",
             "allow_net_admin",
+            "audit_allowed",
             "nat_ports",
         ];
-        self.keys(root, "", &known, &["ceiling", "audit_allowed"]);
+        self.keys(root, "", &known, &["ceiling"]);
         Config {
             uplinks: root.get("uplinks").and_then(|v| self.uplinks(v)),
             pools: root.get("pool").map_or_else(Vec::new, |v| self.pools(v)),
@@ -138,7 +142,8 @@ impl<'t> Reader<'t> {
                 .get("nat_ports")
                 .and_then(|v| self.nat_ports(v))
                 .unwrap_or(PortRange::MASQUERADE),
-            allow_net_admin: root.get("allow_net_admin").is_some_and(|v| self.flag(v)),
+            allow_net_admin: self.flag(root, "allow_net_admin"),
+            audit_allowed: self.flag(root, "audit_allowed"),
             warnings: Vec::new(),
         }
     }
@@ -166,9 +171,12 @@ impl<'t> Reader<'t> {
         None
     }
 
-    fn flag(&mut self, value: &Value<'t>) -> bool {
+    fn flag(&mut self, table: &DeTable<'t>, key: &str) -> bool {
+        let Some(value) = table.get(key) else {
+            return false;
+        };
         value.get_ref().as_bool().unwrap_or_else(|| {
-            self.wrong(value, "allow_net_admin", "true or false");
+            self.wrong(value, key, "true or false");
             false
         })
     }
@@ -409,13 +417,14 @@ impl<'t> Reader<'t> {
         self.keys(
             table,
             "limits.",
-            &["flows_out", "flows_in", "rules"],
+            &["flows_out", "flows_in", "rules", "denied"],
             &["learned"],
         );
         for (key, most, place) in [
             ("flows_out", MAX_FLOWS, &mut limits.flows_out),
             ("flows_in", MAX_FLOWS, &mut limits.flows_in),
             ("rules", MAX_RULES, &mut limits.rules),
+            ("denied", MAX_DENIED, &mut limits.denied),
         ] {
             let Some(value) = table.get(key) else {
                 continue;

@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use ipnet::IpNet;
 
-use super::policy::{Places, Policy, Scopes, reaches};
-use super::rules::{Protocol, Rule, number};
+use super::policy::{Effect, Policy, Scopes, Term};
+use super::rules::{Protocol, number};
 use crate::error::{Error, Kind, Result};
 use crate::types::addr::{mapped, mapped_prefix_len};
 use crate::types::direction::Direction;
@@ -59,7 +59,7 @@ pub fn compile(policy: &Policy) -> Result<Vec<TrieEntry>> {
     let mut next_class = FIRST_CLASS;
     for direction in Direction::ALL {
         let mut compiler = Compiler::default();
-        let (v4, v6) = compiler.items(policy.rules(direction), &policy.places);
+        let (v4, v6) = compiler.items(&policy.terms(direction));
         let table = direction as u32;
         let addresses = compiler.addresses(v4, v6)?;
         entries.extend(addresses.iter().map(|(prefix, set)| TrieEntry {
@@ -97,7 +97,7 @@ struct Says {
     proto: Option<u8>,
     first: u16,
     last: u16,
-    deny: bool,
+    effect: Effect,
 }
 
 /// [`Says`] with the first rule of the list that says it.
@@ -150,29 +150,32 @@ struct Compiler {
 
 impl Compiler {
     /// Every prefix of every rule with its atom, the families apart.
-    fn items(&mut self, rules: &[Rule], places: &Places) -> (Items, Items) {
+    fn items(&mut self, terms: &[Term]) -> (Items, Items) {
         let (mut v4, mut v6) = (Items::new(), Items::new());
         let mut by_says: HashMap<Says, u32> = HashMap::new();
-        for (rule, index) in rules.iter().zip(0u32..) {
-            let (first, last) = rule.ports.map_or((0, u16::MAX), |p| (p.first, p.last));
-            for (net, scopes) in reaches(rule, places) {
+        for term in terms {
+            let (first, last) = term.ports.map_or((0, u16::MAX), |p| (p.first, p.last));
+            for (net, scopes) in term.nets.iter().copied() {
                 let items = if matches!(net, IpNet::V4(_)) {
                     &mut v4
                 } else {
                     &mut v6
                 };
-                for proto in protocols(rule.proto, &net) {
+                for proto in protocols(term.proto, &net) {
                     let says = Says {
                         scopes,
                         proto: *proto,
                         first,
                         last,
-                        deny: rule.deny,
+                        effect: term.effect,
                     };
                     let next = u32::try_from(self.atoms.len()).unwrap_or(u32::MAX);
                     let atom = *by_says.entry(says).or_insert(next);
                     if atom == next {
-                        self.atoms.push(Atom { says, rule: index });
+                        self.atoms.push(Atom {
+                            says,
+                            rule: term.rule,
+                        });
                     }
                     items.push((Prefix::of(&net), atom));
                 }

@@ -22,6 +22,7 @@ use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
+use crate::types::mode::Mode;
 use crate::types::name::{IfName, nearest};
 use crate::types::publish::Publication;
 use crate::types::rate::Rates;
@@ -33,6 +34,9 @@ const RECORD_VERSION: u32 = 1;
 
 /// Profile in effect where none is named.
 const DEFAULT_PROFILE: &str = "default";
+
+/// Refusals on record of each direction, at least, of an endpoint on trial.
+const AUDIT_DENIED: u32 = 4096;
 
 /// Everything that is decided about an endpoint before it is written as record and steps.
 struct Design {
@@ -135,6 +139,11 @@ fn record(
         addresses: design.addresses.iter().map(|(net, _)| *net).collect(),
         reach: design.addresses.iter().map(|(_, reach)| *reach).collect(),
         lan: design.lan.clone(),
+        mode: if design.policy.audit {
+            Mode::Audit
+        } else {
+            Mode::Enforce
+        },
         egress: design.policy.egress.texts(),
         ingress: design.policy.ingress.texts(),
         resolvers: design.policy.places.resolvers.clone(),
@@ -228,6 +237,7 @@ fn design(
             slot: 2 * id.0,
             flows_out: field.config.limits.flows_out,
             flows_in: field.config.limits.flows_in,
+            denied: denied(field.config, wishes.mode),
             guard,
             mtu_bytes: sizes.mtu_bytes,
             nat,
@@ -242,6 +252,14 @@ fn design(
         rates: wishes.rates,
         queues,
     })
+}
+
+/// Refusals on record: a trial is about nothing else, so it has room for them.
+fn denied(config: &Config, mode: Mode) -> u32 {
+    match mode {
+        Mode::Enforce => config.limits.denied,
+        Mode::Audit => config.limits.denied.max(AUDIT_DENIED),
+    }
 }
 
 /// What is needed where an address is masqueraded. The table that leads back is a little larger than
@@ -288,10 +306,17 @@ fn policy(wishes: &Wishes, field: Field<'_>, faults: &mut ErrorList) -> Option<P
         faults.push(Error::new(Kind::BadInput, message).with_hint(hint));
         return None;
     }
+    let audit = wishes.mode == Mode::Audit;
+    if audit && !field.config.audit_allowed {
+        let message = "annotation io.oci-netkit.mode: audit, and the config does not allow it";
+        let hint = format!("leave the key out, or write to {PATH}: audit_allowed = true");
+        faults.push(Error::new(Kind::NotPermitted, message).with_hint(hint));
+    }
     Some(Policy {
         egress,
         ingress,
         places,
+        audit,
     })
 }
 

@@ -20,6 +20,7 @@ pub mod reconcile;
 pub mod rules;
 mod shape;
 pub mod step;
+pub mod suggest;
 pub mod teardown;
 
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
+use crate::types::mode::Mode;
 use crate::types::record::{EndpointRecord, Member};
 use policy::{Places, Policy};
 use rules::RuleSet;
@@ -135,6 +137,7 @@ pub fn policy_of(record: &EndpointRecord, config: &Config, host: &HostFacts) -> 
             resolvers: record.resolvers.clone(),
             ..places
         },
+        audit: record.mode == Mode::Audit,
     })
 }
 

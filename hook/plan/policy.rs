@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::rules::{Protocol, Rule, RuleSet, Target, number};
+use super::rules::{Ports, Protocol, Rule, RuleSet, Target, number};
 use crate::types::direction::Direction;
 use crate::types::scope::Scope;
 
@@ -34,6 +34,34 @@ pub struct Policy {
     pub ingress: RuleSet,
     /// What they refer to.
     pub places: Places,
+    /// What no rule decides passes, and is recorded.
+    pub audit: bool,
+}
+
+/// What is made of packets that a term matches. The least of those that match decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Effect {
+    /// Never passes.
+    Deny,
+    /// Passes.
+    Allow,
+    /// Passes, and is recorded.
+    Audit,
+}
+
+/// A rule with all it refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// What it does.
+    pub effect: Effect,
+    /// Index of the rule in its direction's list; 0 for [`Effect::Audit`], which no rule says.
+    pub rule: u32,
+    /// Where, and in which scopes.
+    pub nets: Vec<(IpNet, Scopes)>,
+    /// Protocols.
+    pub proto: Protocol,
+    /// Ports, or types; `None` = all.
+    pub ports: Option<Ports>,
 }
 
 /// What the rules see of a packet that opens a flow.
@@ -54,6 +82,8 @@ pub struct Packet {
 pub enum Verdict {
     /// No rule matches: denied by default.
     Default,
+    /// No rule matches, and it passes all the same, since the endpoint is on trial.
+    Audit,
     /// Allowed; index of the first rule that does.
     Allow(usize),
     /// Denied; index of the first rule that does.
@@ -64,14 +94,14 @@ impl Verdict {
     /// True if the packet may open a flow.
     #[must_use]
     pub fn is_allow(self) -> bool {
-        matches!(self, Self::Allow(_))
+        matches!(self, Self::Allow(_) | Self::Audit)
     }
 
     /// The deciding rule.
     #[must_use]
     pub fn rule(self) -> Option<usize> {
         match self {
-            Self::Default => None,
+            Self::Default | Self::Audit => None,
             Self::Allow(i) | Self::Deny(i) => Some(i),
         }
     }
@@ -85,6 +115,61 @@ impl Policy {
             Direction::Egress => self.egress.rules(),
             Direction::Ingress => self.ingress.rules(),
         }
+    }
+
+    /// All that decides in one direction, in the order of the rules.
+    ///
+    /// On trial, all of the outside world passes, other containers (whose own rules judge too) and
+    /// networks behind the host. Never the host itself, metadata services and what is no unicast:
+    /// nobody wants to find out about those by letting them happen.
+    #[must_use]
+    pub fn terms(&self, direction: Direction) -> Vec<Term> {
+        let rules = self.rules(direction).iter().zip(0..);
+        let mut terms: Vec<Term> = rules.map(|(r, i)| Term::of(r, i, &self.places)).collect();
+        if self.audit {
+            let scopes = Scopes::only(Scope::Outside)
+                .and_if(true, Scope::Containers)
+                .and_if(true, Scope::Network);
+            terms.push(Term {
+                effect: Effect::Audit,
+                rule: 0,
+                nets: every(scopes),
+                proto: Protocol::Any,
+                ports: None,
+            });
+        }
+        terms
+    }
+}
+
+impl Term {
+    fn of(rule: &Rule, index: u32, places: &Places) -> Self {
+        Self {
+            effect: if rule.deny {
+                Effect::Deny
+            } else {
+                Effect::Allow
+            },
+            rule: index,
+            nets: reaches(rule, places),
+            proto: rule.proto,
+            ports: rule.ports,
+        }
+    }
+
+    fn matches(&self, packet: &Packet) -> bool {
+        let proto = match self.proto {
+            Protocol::Any => true,
+            Protocol::One(n) => packet.proto == n,
+            Protocol::Icmp if packet.remote.is_ipv4() => packet.proto == number::ICMP,
+            Protocol::Icmp => packet.proto == number::ICMPV6,
+            Protocol::TcpUdp => matches!(packet.proto, number::TCP | number::UDP),
+            Protocol::Ported => matches!(packet.proto, number::TCP | number::UDP | number::SCTP),
+        };
+        let mut nets = self.nets.iter();
+        proto
+            && self.ports.is_none_or(|p| p.contains(packet.port))
+            && nets.any(|(net, scopes)| net.contains(&packet.remote) && scopes.has(packet.scope))
     }
 }
 
@@ -144,9 +229,7 @@ const MULTICAST: [IpNet; 2] = [
 /// only as far as it names them exactly: it lies inside the special block, a pool or a network, or
 /// is one address. A deny rule matches whatever its prefix covers, in every scope: it must not be
 /// narrower than it reads.
-#[must_use]
-pub fn reaches(rule: &Rule, places: &Places) -> Vec<(IpNet, Scopes)> {
-    let every = |scopes| EVERY.iter().map(|net| (*net, scopes)).collect();
+fn reaches(rule: &Rule, places: &Places) -> Vec<(IpNet, Scopes)> {
     match rule.target {
         Target::Any if rule.deny => every(Scopes::ALL),
         Target::Any => every(Scopes::only(Scope::Outside)),
@@ -165,6 +248,10 @@ pub fn reaches(rule: &Rule, places: &Places) -> Vec<(IpNet, Scopes)> {
     }
 }
 
+fn every(scopes: Scopes) -> Vec<(IpNet, Scopes)> {
+    EVERY.iter().map(|net| (*net, scopes)).collect()
+}
+
 /// Scopes that an allow rule for a prefix matches.
 fn allowed_scopes(net: &IpNet, places: &Places) -> Scopes {
     let single = net.prefix_len() == net.max_prefix_len();
@@ -181,31 +268,15 @@ fn allowed_scopes(net: &IpNet, places: &Places) -> Scopes {
 /// Walks all rules of a direction: a deny wins over every allow, order does not matter otherwise.
 #[must_use]
 pub fn evaluate(policy: &Policy, direction: Direction, packet: &Packet) -> Verdict {
-    let mut allowed = None;
-    for (index, rule) in policy.rules(direction).iter().enumerate() {
-        if !matches(rule, &policy.places, packet) {
-            continue;
-        }
-        if rule.deny {
-            return Verdict::Deny(index);
-        }
-        allowed = allowed.or(Some(index));
-    }
-    allowed.map_or(Verdict::Default, Verdict::Allow)
-}
-
-fn matches(rule: &Rule, places: &Places, packet: &Packet) -> bool {
-    let proto = match rule.proto {
-        Protocol::Any => true,
-        Protocol::One(n) => packet.proto == n,
-        Protocol::Icmp if packet.remote.is_ipv4() => packet.proto == number::ICMP,
-        Protocol::Icmp => packet.proto == number::ICMPV6,
-        Protocol::TcpUdp => matches!(packet.proto, number::TCP | number::UDP),
-        Protocol::Ported => matches!(packet.proto, number::TCP | number::UDP | number::SCTP),
+    let terms = policy.terms(direction);
+    let matching = terms.iter().filter(|t| t.matches(packet));
+    let Some(decisive) = matching.min_by_key(|t| (t.effect, t.rule)) else {
+        return Verdict::Default;
     };
-    proto
-        && rule.ports.is_none_or(|p| p.contains(packet.port))
-        && reaches(rule, places)
-            .iter()
-            .any(|(net, scopes)| net.contains(&packet.remote) && scopes.has(packet.scope))
+    let rule = usize::try_from(decisive.rule).unwrap_or(usize::MAX);
+    match decisive.effect {
+        Effect::Deny => Verdict::Deny(rule),
+        Effect::Allow => Verdict::Allow(rule),
+        Effect::Audit => Verdict::Audit,
+    }
 }

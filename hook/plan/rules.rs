@@ -28,6 +28,24 @@ pub mod number {
     pub const ICMPV6: u8 = 58;
     /// SCTP.
     pub const SCTP: u8 = 132;
+
+    /// As rules write it: a word, else the number.
+    #[must_use]
+    pub fn word(protocol: u8) -> String {
+        match protocol {
+            ICMP | ICMPV6 => "icmp".into(),
+            TCP => "tcp".into(),
+            UDP => "udp".into(),
+            SCTP => "sctp".into(),
+            other => other.to_string(),
+        }
+    }
+
+    /// True if its packets have ports, or a type in their place.
+    #[must_use]
+    pub fn has_ports(protocol: u8) -> bool {
+        matches!(protocol, ICMP | ICMPV6 | TCP | UDP | SCTP)
+    }
 }
 
 /// The protocols a rule is about.

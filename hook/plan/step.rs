@@ -123,6 +123,8 @@ pub struct MapSpec {
     pub flows_out: u32,
     /// Elements of the flow table for flows opened towards it.
     pub flows_in: u32,
+    /// Elements of the record of refusals, of each direction.
+    pub denied: u32,
     /// `NK_ENDPOINT_GUARD`.
     pub guard: bool,
     /// Bytes.

@@ -43,13 +43,21 @@ impl Io<'_> {
     /// # Errors
     /// [`Kind::Kernel`] if writing fails; a closed pipe is success, the reader has seen enough.
     pub fn print(&mut self, text: &str) -> Result<()> {
+        self.reaches_reader(text).map(drop)
+    }
+
+    /// As [`Io::print`]; false if nobody reads any more.
+    ///
+    /// # Errors
+    /// As [`Io::print`].
+    pub fn reaches_reader(&mut self, text: &str) -> Result<bool> {
         match self
             .stdout
             .write_all(text.as_bytes())
             .and_then(|()| self.stdout.flush())
         {
-            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.context("write standard output"),
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            other => other.context("write standard output").map(|()| true),
         }
     }
 }

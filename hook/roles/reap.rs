@@ -8,9 +8,11 @@ use super::environment::Environment;
 use crate::apply;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger};
+use crate::inspect;
 use crate::kernel::bpffs::{self, Pins};
 use crate::kernel::process;
 use crate::plan::teardown::{self, Teardown};
+use crate::state::ended::Ended;
 use crate::state::lock::{Deadline, Lock};
 use crate::state::store::Store;
 use crate::types::id::{ContainerId, NetnsCookie};
@@ -195,6 +197,9 @@ fn carry_out(
         let Some(Some(record)) = reaped.errors.keep(close(store, *cookie, deadline)) else {
             continue;
         };
+        if let Err(e) = remember(environment, store, &record) {
+            log::warn!("what was refused to {} is not remembered: {e}", record.name);
+        }
         let errors = apply::destroy(&environment.paths, &record, undos, deadline);
         if errors.is_empty() {
             reaped.endpoints.push(record.name.clone());
@@ -217,6 +222,15 @@ fn carry_out(
         let pins = Pins::new(&environment.paths.bpffs_dir).endpoint(*cookie);
         reaped.unpinned += usize::from(reaped.errors.keep(bpffs::remove_dir(&pins)).is_some());
     }
+}
+
+/// Keeps what was refused, which goes with the endpoint's maps.
+fn remember(environment: &Environment, store: &Store, record: &EndpointRecord) -> Result<()> {
+    let denied = inspect::denied(&environment.paths, record.id)?;
+    if denied.is_empty() {
+        return Ok(());
+    }
+    store.remember_ended(record, &Ended::new(record, denied))
 }
 
 /// Strikes a member from the record.

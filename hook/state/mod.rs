@@ -4,6 +4,7 @@
 //! boot as they do; what outlives it is `lasting.rs`'s, in /var/lib. Only files here: kernel objects
 //! are `kernel/`'s, decisions `plan/`'s.
 
+pub mod ended;
 pub mod fresh;
 pub mod lasting;
 pub mod lock;

@@ -56,6 +56,7 @@ pub const DROP_REASONS: &[DropReason] = reasons! {
     35 "nat-direct" "from the wire to a masqueraded address, which only this host knows";
     36 "address-conflict" "another machine on the network claims the container's address (seen, not dropped)";
     37 "rate" "around the queue that keeps the container's rate-egress, and faster than that";
+    38 "audit" "no rule allows it, and it passed because the container is on trial (mode=audit)";
 };
 
 /// The reason with this ABI number.

@@ -1,10 +1,12 @@
 //! Newtypes whose constructor is the only check, and plain records made of them. Pure.
 
 pub mod addr;
+pub mod denied;
 pub mod direction;
 pub mod drop;
 pub mod id;
 pub mod lease;
+pub mod mode;
 pub mod name;
 pub mod port;
 pub mod publish;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::{ContainerId, EndpointId, NetnsCookie};
 use super::lease::Lease;
+use super::mode::Mode;
 use super::name::IfName;
 use super::port::PortShare;
 use super::publish::Publication;
@@ -77,6 +78,9 @@ pub struct EndpointRecord {
     /// Those of `addresses` that uplinks answer for.
     #[serde(default)]
     pub lan: Vec<LanAddress>,
+    /// Whether the rules decide.
+    #[serde(default)]
+    pub mode: Mode,
     /// Texts of the rules in effect, in the order of their rule index.
     pub egress: Vec<String>,
     /// As `egress`.
@@ -145,6 +149,7 @@ impl EndpointRecord {
             addresses: Vec::new(),
             reach: Vec::new(),
             lan: Vec::new(),
+            mode: Mode::Enforce,
             egress: Vec::new(),
             ingress: Vec::new(),
             resolvers: Vec::new(),

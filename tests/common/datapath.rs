@@ -116,6 +116,18 @@ pub struct Answer {
     pub endpoint: Option<u32>,
     /// It opened a flow.
     pub opened: bool,
+    /// No rule allows it, and it passed on trial.
+    pub audited: bool,
+}
+
+/// What became of the counters.
+#[derive(Default)]
+struct Counted {
+    endpoint: Option<u32>,
+    /// `NK_DROP_*`.
+    dropped: Option<u32>,
+    opened: bool,
+    audited: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -609,7 +621,12 @@ impl Datapath {
             Hook::FromContainer | Hook::Guard => 0,
             Hook::ToContainer | Hook::FromWire => 1,
         };
-        let (endpoint, dropped, opened) = self.counted(direction, frame.len());
+        let Counted {
+            endpoint,
+            dropped,
+            opened,
+            audited,
+        } = self.counted(direction, frame.len());
         let outcome = match (verdict, dropped) {
             (0, None) => Outcome::Pass,
             (7, None) if hook == Hook::FromWire && after.mark == MARK_REPLY => Outcome::Queued,
@@ -636,14 +653,15 @@ impl Datapath {
             mark: after.mark,
             endpoint,
             opened,
+            audited,
         }
     }
 
     /// Which endpoint's counter moved since the last packet, and for which drop reason.
-    fn counted(&mut self, direction: usize, bytes: usize) -> (Option<u32>, Option<u32>, bool) {
+    fn counted(&mut self, direction: usize, bytes: usize) -> Counted {
         let now = self.read_counters();
         let before = std::mem::replace(&mut self.counters, now);
-        let mut found = (None, None, false);
+        let mut found = Counted::default();
         for ((id, was), is) in [0, 1, NO_ENDPOINT]
             .into_iter()
             .zip(&before)
@@ -652,27 +670,44 @@ impl Datapath {
             for d in 0..2 {
                 let (a, b) = (&was.traffic[d], &is.traffic[d]);
                 let passed = b.packets - a.packets;
-                let dropped: u64 = b.drops.iter().sum::<u64>() - a.drops.iter().sum::<u64>();
+                let (a_drops, b_drops) = (split(&a.drops), split(&b.drops));
+                let audited = b_drops.1 - a_drops.1;
+                let (a_drops, b_drops) = (a_drops.0, b_drops.0);
+                let dropped = b_drops.iter().sum::<u64>() - a_drops.iter().sum::<u64>();
                 let opened = b.flows - a.flows;
-                if passed + dropped + opened == 0 {
+                if passed + dropped + opened + audited == 0 {
                     continue;
                 }
                 assert_eq!(d, direction, "counted in the packet's direction");
                 assert_eq!((passed + dropped).max(opened), 1, "counted once");
-                assert!(found.0.is_none(), "counted for one endpoint");
+                assert!(audited <= 1, "counted once");
+                assert!(found.endpoint.is_none(), "counted for one endpoint");
                 assert_eq!(
                     b.bytes - a.bytes,
                     passed * bytes as u64,
                     "bytes let through"
                 );
                 let code = (0u32..)
-                    .zip(a.drops.iter().zip(&b.drops))
+                    .zip(a_drops.iter().zip(&b_drops))
                     .find(|(_, (a, b))| a != b);
-                found = (Some(id), code.map(|(c, _)| c), opened > 0);
+                found = Counted {
+                    endpoint: Some(id),
+                    dropped: code.map(|(c, _)| c),
+                    opened: opened > 0,
+                    audited: audited > 0,
+                };
             }
         }
         found
     }
+}
+
+/// Drops, and what only passed on trial, which is counted among them.
+fn split(drops: &[u64; 48]) -> ([u64; 48], u64) {
+    let audit = types::nk_drop::NK_DROP_AUDIT.0 as usize;
+    let mut rest = *drops;
+    let audited = std::mem::take(&mut rest[audit]);
+    (rest, audited)
 }
 
 fn bytes_of_mut<T: Copy>(value: &mut T) -> &mut [u8] {
@@ -685,7 +720,13 @@ pub fn put<K: Copy, V: Copy>(map: &impl MapCore, key: &K, value: &V) {
         .unwrap_or_else(|e| panic!("update {:?}: {e}", map.name()));
 }
 
-fn create(kind: MapType, key: usize, value: usize, entries: u32, flags: u32) -> MapHandle {
+pub(super) fn create(
+    kind: MapType,
+    key: usize,
+    value: usize,
+    entries: u32,
+    flags: u32,
+) -> MapHandle {
     let opts = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         map_flags: flags,

@@ -15,6 +15,7 @@
 
 pub mod checksum;
 pub mod datapath;
+pub mod denied;
 pub mod oracle;
 pub mod packet;
 pub mod random;

@@ -23,6 +23,7 @@ pub fn policy(egress: &str, ingress: &str) -> Policy {
             pools: vec![net("10.87.0.0/17"), net("2001:db8:87::/64")],
             networks: vec![net("172.17.0.0/16"), net("2001:db8:17::/64")],
         },
+        audit: false,
     }
 }
 
@@ -211,22 +212,24 @@ fn default_reason(scope: Scope, proto: u8) -> &'static str {
 
 /// Deny wins; then any allow; then the default.
 fn decide(
-    rules: &[Rule],
-    places: &Places,
+    policy: &Policy,
+    opener: usize,
     scope: Scope,
     proto: u8,
     remote: IpAddr,
     port: u16,
 ) -> Result<(), &'static str> {
+    let rules = [&policy.egress, &policy.ingress][opener].rules();
+    let on_trial = [Scope::Outside, Scope::Containers, Scope::Network];
     let hits: Vec<&Rule> = rules
         .iter()
         .filter(|r| says_proto(r, proto, remote))
         .filter(|r| r.ports.is_none_or(|p| p.first <= port && port <= p.last))
-        .filter(|r| says_target(r, places, scope, remote))
+        .filter(|r| says_target(r, &policy.places, scope, remote))
         .collect();
     if hits.iter().any(|r| r.deny) {
         Err("deny-rule")
-    } else if hits.is_empty() {
+    } else if hits.is_empty() && !(policy.audit && on_trial.contains(&scope)) {
         Err(default_reason(scope, proto))
     } else {
         Ok(())
@@ -504,22 +507,11 @@ impl Oracle {
         }
         if flow.epoch != self.epoch {
             let policy = &self.policies[view.endpoint];
-            let (rules, mut port) = if opener == 0 {
-                (policy.egress.rules(), view.remote.1)
-            } else {
-                (policy.ingress.rules(), view.local.1)
-            };
+            let mut port = [view.remote.1, view.local.1][opener];
             if is_echo {
                 port = if view.remote.0.is_ipv4() { 8 } else { 128 };
             }
-            let said = decide(
-                rules,
-                &policy.places,
-                flow.scope,
-                view.proto,
-                view.remote.0,
-                port,
-            );
+            let said = decide(policy, opener, flow.scope, view.proto, view.remote.0, port);
             if let Err(reason) = said {
                 self.flows.remove(&key);
                 return Err(reason);
@@ -543,14 +535,9 @@ impl Oracle {
 
     fn by_rules(&mut self, view: &View, scope: Scope) -> Result<(), &'static str> {
         let policy = &self.policies[view.endpoint];
-        let rules = if view.dir == 0 {
-            policy.egress.rules()
-        } else {
-            policy.ingress.rules()
-        };
         decide(
-            rules,
-            &policy.places,
+            policy,
+            view.dir,
             scope,
             view.proto,
             view.remote.0,

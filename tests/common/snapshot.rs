@@ -85,7 +85,10 @@ fn find(dir: &Path) -> String {
         for entry in fs::read_dir(&dir).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                open.push(path);
+                // What was refused to those that have ended is meant to stay.
+                if path.file_name().is_none_or(|n| n != "ended") {
+                    open.push(path);
+                }
             } else if path.extension().is_none_or(|e| e != "lock") {
                 names.push(path.display().to_string());
             }

@@ -177,7 +177,10 @@ fn tree(dir: &Path) -> Vec<String> {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            found.extend(tree(&path));
+            // What was refused to those that have ended is meant to stay.
+            if name != "ended" {
+                found.extend(tree(&path));
+            }
         } else if !name.contains("lock") && !name.contains("error") && !name.contains("fail") {
             found.push(path.display().to_string());
         }

@@ -2,7 +2,7 @@
 //! addresses, uplinks, counters. The layouts are `bpf/abi.h`'s, through the skeleton.
 //!
 //! An update of an outer map waits for a grace period (8 to 16 ms), so an endpoint's are batched
-//! per map, and the two maps are written at the same time.
+//! per map, and the maps are written at the same time.
 
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
@@ -25,6 +25,7 @@ use crate::types::rate::Rates;
 use crate::types::reach::Reach;
 
 mod counters;
+mod denied;
 mod lan;
 mod nat;
 mod published;
@@ -32,10 +33,11 @@ mod published;
 pub use counters::{Counters, Traffic};
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
-pub const SHARED: [&str; 16] = [
+pub const SHARED: [&str; 17] = [
     "nk_addrs",
     "nk_asked",
     "nk_counters",
+    "nk_denied",
     "nk_endpoints",
     "nk_flows",
     "nk_host_addrs",
@@ -60,6 +62,7 @@ const NO_ENDPOINT: u32 = types::nk_limits::NK_NO_ENDPOINT.0;
 pub struct Maps {
     addrs: Map<types::nk_addr_key, types::nk_addr>,
     counters: Map<u32, types::nk_counters>,
+    denied: Map<u32, u32>,
     endpoints: Map<u32, types::nk_endpoint>,
     flows: Map<u32, u32>,
     host_addrs: Map<types::nk_addr_key, u32>,
@@ -107,6 +110,7 @@ impl Maps {
         Ok(Self {
             addrs: Map::open(&dir.join("nk_addrs"))?,
             counters: Map::open(&dir.join("nk_counters"))?,
+            denied: Map::open(&dir.join("nk_denied"))?,
             endpoints: Map::open(&dir.join("nk_endpoints"))?,
             flows: Map::open(&dir.join("nk_flows"))?,
             host_addrs: Map::open(&dir.join("nk_host_addrs"))?,
@@ -200,11 +204,13 @@ impl Maps {
             .context("write nk_ifindexes")?;
         thread::scope(|scope| {
             let flows = scope.spawn(|| self.fill_flows(id, spec.flows_out, spec.flows_in));
+            let denied = scope.spawn(|| self.fill_denied(id, spec.denied));
             let nat = spec
                 .nat
                 .map(|nat| scope.spawn(move || self.fill_nat(id, nat)));
             let rules = self.fill_rules(spec.slot, &spec.policy);
             joined(flows.join())?;
+            joined(denied.join())?;
             nat.map_or(Ok(()), |nat| joined(nat.join()))?;
             rules
         })?;
@@ -306,6 +312,8 @@ impl Maps {
             ("clear nk_flows", &self.flows, second_key),
             ("clear nk_rules", &self.rules, first_key),
             ("clear nk_rules", &self.rules, second_key),
+            ("clear nk_denied", &self.denied, first_key),
+            ("clear nk_denied", &self.denied, second_key),
             ("clear nk_nats", &self.nats, number),
         ];
         thread::scope(|scope| {

@@ -48,7 +48,12 @@ plain!(
     types::nk_published_key,
     types::nk_published,
     types::nk_counters,
+    types::nk_denied_key,
+    types::nk_denied,
 );
+
+/// Of one map; twice what the largest that is listed can hold.
+const MOST_KEYS: usize = 1 << 17;
 
 /// Kind, flags and capacity of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +83,22 @@ impl<K: Plain, V: Plain> Map<K, V> {
         let what = || format!("open map {}", path.display());
         let fd = obj_get(path).context(what())?;
         Self::checked(fd).context(what())
+    }
+
+    /// Opens the inner map that an outer one names.
+    pub(super) fn open_inner(outer: &Map<u32, u32>, key: u32) -> Result<Option<Self>> {
+        let what = || format!("open inner map {key}");
+        let Some(id) = outer.lookup(&key).context(what())? else {
+            return Ok(None);
+        };
+        // SAFETY: takes a number and gives a descriptor.
+        let fd = match owned(unsafe { raw::bpf_map_get_fd_by_id(id) }) {
+            Ok(fd) => fd,
+            // Replaced or removed in between.
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(e) => return Err(e).context(what()),
+        };
+        Self::checked(fd).context(what()).map(Some)
     }
 
     /// Creates a map without a pin.
@@ -169,11 +190,15 @@ impl<K: Plain, V: Plain> Map<K, V> {
         }
     }
 
-    /// All keys, in no order. What comes or goes meanwhile may be missed or seen twice.
+    /// All keys, in no order. What comes or goes meanwhile may be missed or seen twice: after a key
+    /// that has gone the kernel begins anew, so there is an end to how many are taken.
     pub(super) fn keys(&self) -> Answer<Vec<K>> {
         let mut keys = Vec::new();
         let mut next = K::default();
         loop {
+            if keys.len() > MOST_KEYS {
+                return Ok(keys);
+            }
             let last = keys.last().map_or(std::ptr::null(), ptr);
             // SAFETY: `last` is null, for the first one, or a key; `next` has a key's size (checked
             // when opened or created).

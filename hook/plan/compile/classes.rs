@@ -7,32 +7,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Atom, TABLE_BITS, TrieEntry};
+use crate::plan::policy::Effect;
 use crate::types::scope::Scope;
 
 /// Mirrors `enum nk_verdict` in bpf/abi.h.
 const ALLOW: u32 = 1;
 const DENY: u32 = 2;
+const AUDIT: u32 = 3;
 
-/// The first deny and the first allow rule of those that match.
+/// The first rule of each effect among those that match.
 #[derive(Clone, Copy, Debug, Default)]
 struct Best {
     deny: Option<u32>,
     allow: Option<u32>,
+    audit: Option<u32>,
 }
 
 impl Best {
     fn of(atom: &Atom) -> Self {
-        if atom.says.deny {
-            Self {
-                deny: Some(atom.rule),
-                allow: None,
-            }
-        } else {
-            Self {
-                deny: None,
-                allow: Some(atom.rule),
-            }
-        }
+        let mut best = Self::default();
+        let place = match atom.says.effect {
+            Effect::Deny => &mut best.deny,
+            Effect::Allow => &mut best.allow,
+            Effect::Audit => &mut best.audit,
+        };
+        *place = Some(atom.rule);
+        best
     }
 
     fn with(self, other: Self) -> Self {
@@ -43,6 +43,7 @@ impl Best {
         Self {
             deny: least(self.deny, other.deny),
             allow: least(self.allow, other.allow),
+            audit: least(self.audit, other.audit),
         }
     }
 
@@ -51,6 +52,7 @@ impl Best {
         self.deny
             .map(|r| (DENY, r))
             .or(self.allow.map(|r| (ALLOW, r)))
+            .or(self.audit.map(|r| (AUDIT, r)))
     }
 }
 
@@ -164,12 +166,12 @@ fn segments(base: Best, ranges: &[&Atom]) -> Vec<(u16, u16, u32, u32)> {
             .or_default()
             .push((false, atom));
     }
-    let mut active: [BTreeSet<u32>; 2] = Default::default();
+    let mut active: [BTreeSet<u32>; 3] = Default::default();
     let mut out: Vec<(u16, u16, u32, u32)> = Vec::new();
     let mut open: Option<(u16, (u32, u32))> = None;
     for (port, atoms) in &changes {
         for (starts, atom) in atoms {
-            let set = &mut active[usize::from(atom.says.deny)];
+            let set = &mut active[atom.says.effect as usize];
             // Two ranges of one rule never overlap in one protocol, so the rule names the range.
             if *starts {
                 set.insert(atom.rule)
@@ -177,10 +179,11 @@ fn segments(base: Best, ranges: &[&Atom]) -> Vec<(u16, u16, u32, u32)> {
                 set.remove(&atom.rule)
             };
         }
-        let [allow, deny] = &active;
+        let [deny, allow, audit] = &active;
         let here = base.with(Best {
             deny: deny.first().copied(),
             allow: allow.first().copied(),
+            audit: audit.first().copied(),
         });
         let now = here.verdict().filter(|v| Some(*v) != base.verdict());
         if open.map(|(_, v)| v) == now {

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
-use super::super::policy::{Packet, Verdict, evaluate};
-use super::super::rules::RuleSet;
+use super::super::policy::{Packet, Places, Verdict, evaluate};
+use super::super::rules::{Rule, RuleSet};
 use super::*;
 use crate::types::scope::Scope;
 
@@ -56,6 +56,7 @@ impl Tries {
         match self.find(class.id, data, 64) {
             Some(e) if e.verdict == 1 => Verdict::Allow(e.id as usize),
             Some(e) if e.verdict == 2 => Verdict::Deny(e.id as usize),
+            Some(e) if e.verdict == 3 && e.id == 0 => Verdict::Audit,
             Some(e) => panic!("no verdict: {e:?}"),
             None => Verdict::Default,
         }
@@ -183,6 +184,7 @@ fn the_tables_say_what_the_rules_say() {
         let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut policy = Policy {
             places: places(),
+            audit: seed % 3 == 0,
             ..Policy::default()
         };
         for set in [&mut policy.egress, &mut policy.ingress] {
@@ -218,8 +220,8 @@ fn policy(egress: &str) -> Policy {
     let egress = RuleSet::parse(egress).unwrap();
     Policy {
         egress,
-        ingress: RuleSet::default(),
         places: places(),
+        ..Policy::default()
     }
 }
 
@@ -307,8 +309,8 @@ fn a_hundred_thousand_rules_compile_in_seconds() {
     let start = std::time::Instant::now();
     let policy = Policy {
         egress: RuleSet::from_texts(&texts).unwrap(),
-        ingress: RuleSet::default(),
         places: places(),
+        ..Policy::default()
     };
     let entries = compile(&policy).unwrap();
     assert!(entries.len() < 120_000, "{}", entries.len());

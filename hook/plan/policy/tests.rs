@@ -3,7 +3,6 @@ use super::*;
 fn policy(egress: &str) -> Policy {
     Policy {
         egress: RuleSet::parse(egress).unwrap(),
-        ingress: RuleSet::default(),
         places: Places {
             resolvers: vec![
                 "10.0.0.53".parse().unwrap(),
@@ -12,6 +11,7 @@ fn policy(egress: &str) -> Policy {
             pools: vec!["10.87.0.0/16".parse().unwrap()],
             networks: vec!["172.17.0.0/16".parse().unwrap()],
         },
+        ..Policy::default()
     }
 }
 
@@ -167,4 +167,31 @@ fn icmp_is_the_familys_own() {
     case("icmp:any:8", "10.0.0.1", 58, 8, Outside, Default);
     case("icmp:any:128", "2001:db8::1", 58, 128, Outside, Allow(0));
     case("icmp:any", "2001:db8::1", 1, 128, Outside, Default);
+}
+
+#[test]
+fn a_trial_passes_what_no_rule_decides_but_never_into_special_places() {
+    let mut policy = policy("!tcp:192.0.2.9 tcp:192.0.2.1:443");
+    policy.audit = true;
+    let judge = |remote: &str, port, scope| {
+        let remote = remote.parse().unwrap();
+        let packet = Packet {
+            remote,
+            proto: 6,
+            port,
+            scope,
+        };
+        evaluate(&policy, Direction::Egress, &packet)
+    };
+    assert_eq!(judge("192.0.2.1", 443, Outside), Allow(1));
+    assert_eq!(judge("192.0.2.1", 80, Outside), Verdict::Audit);
+    assert_eq!(judge("192.0.2.9", 443, Outside), Deny(0));
+    for scope in Scope::ALL {
+        let passes = matches!(scope, Outside | Containers | Network);
+        assert_eq!(
+            judge("2001:db8::1", 80, scope).is_allow(),
+            passes,
+            "{scope}"
+        );
+    }
 }

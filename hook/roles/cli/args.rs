@@ -66,6 +66,25 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// What was refused to a container, or let through by mode=audit; also of one that has ended.
+    Denied {
+        /// Container id, a unique prefix of it, or the name annotation.
+        id: String,
+        /// The rules there are and those that would have allowed it, to be pasted back.
+        #[arg(long)]
+        as_rules: bool,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print what is refused while it happens, of one container or of all.
+    Monitor {
+        /// Container id, a unique prefix of it, or the name annotation; absent: all containers.
+        id: Option<String>,
+        /// How to print: with `--json` an object per line.
+        #[command(flatten)]
+        output: Output,
+    },
     /// Packets, bytes, flows and drops of every container.
     Stats(Output),
     /// Can this host do it? Each line says how to mend what fails; exit status 1 if anything does.

@@ -109,17 +109,9 @@ impl Question {
                 return Err(bad("is not about one protocol"));
             }
         };
-        let has_port = [
-            number::TCP,
-            number::UDP,
-            number::SCTP,
-            number::ICMP,
-            number::ICMPV6,
-        ]
-        .contains(&proto);
         let port = match rule.ports {
             Some(ports) if ports.first == ports.last => ports.first,
-            None if !has_port => 0,
+            None if !number::has_ports(proto) => 0,
             _ => return Err(bad("is not about one port or type")),
         };
         Ok(Self {
@@ -166,6 +158,11 @@ impl Answer {
                 rule,
                 ..Self::refused(Some(scope), 16)
             },
+            Verdict::Audit => Self {
+                allowed: true,
+                explanation: format!("by no {direction} rule, but the mode is audit ({scope})"),
+                ..Self::refused(Some(scope), default_reason(packet))
+            },
             Verdict::Default => Self::refused(Some(scope), default_reason(packet)),
         }
     }
@@ -184,15 +181,8 @@ impl Answer {
 
 /// Mirrors `nk_policy_default()`, bpf/policy.h.
 fn default_reason(packet: &Packet) -> u32 {
-    let known = [
-        number::TCP,
-        number::UDP,
-        number::SCTP,
-        number::ICMP,
-        number::ICMPV6,
-    ];
     match packet.scope {
-        Scope::Outside if known.contains(&packet.proto) => 17,
+        Scope::Outside if number::has_ports(packet.proto) => 17,
         Scope::Outside => 24,
         Scope::Host => 18,
         Scope::Containers => 19,

@@ -4,11 +4,13 @@ pub mod args;
 mod check;
 mod completions;
 mod config;
+mod denied;
 mod doctor;
 mod endpoint;
 mod errors;
 mod gc;
 mod list;
+mod monitor;
 mod plan;
 mod reconcile;
 mod show;
@@ -71,6 +73,12 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Resu
         } => {
             return check::run(io, environment, &id, direction.into(), &target, output).map(answer);
         }
+        Command::Denied {
+            id,
+            as_rules,
+            output,
+        } => denied::run(io, environment, &id, as_rules, output)?,
+        Command::Monitor { id, output } => monitor::run(io, environment, id.as_deref(), output)?,
         Command::Stats(output) => stats::run(io, environment, output)?,
         Command::Doctor(output) => return doctor::run(io, environment, output).map(answer),
         Command::Gc(output) => gc::run(io, environment, output)?,

@@ -19,6 +19,7 @@ struct Answer {
     mtu_bytes: u32,
     rate_egress_bits_per_second: Option<Rate>,
     rate_ingress_bits_per_second: Option<Rate>,
+    mode: &'static str,
     egress: Vec<String>,
     ingress: Vec<String>,
     resolvers: Vec<String>,
@@ -44,6 +45,7 @@ pub(super) fn run(
         mtu_bytes: view.record.mtu_bytes,
         rate_egress_bits_per_second: view.record.rates.egress,
         rate_ingress_bits_per_second: view.record.rates.ingress,
+        mode: view.record.mode.word(),
         egress: view.record.egress.clone(),
         ingress: view.record.ingress.clone(),
         resolvers: view
@@ -106,6 +108,7 @@ fn text(answer: &Answer) -> String {
     ] {
         line(key, rate.map_or_else(String::new, |r| format!("{r} bit/s")));
     }
+    line("mode", answer.mode.to_owned());
     line("resolvers", answer.resolvers.join(" "));
     let attached = if answer.attached.is_empty() {
         "none".to_owned()
@@ -130,7 +133,7 @@ fn text(answer: &Answer) -> String {
     ] {
         out += &format!("\n{direction}\n");
         if rules.is_empty() {
-            out += "  nothing is allowed\n";
+            out += "  no rule allows anything\n";
         }
         for rule in rules {
             out += &format!("  {rule}\n");
