@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::error::Result;
 use crate::plan::rules::RuleSet;
+use crate::types::direction::Direction;
 use crate::types::name::IfName;
 use crate::types::port::PortRange;
 use crate::types::reach::Reach;
@@ -35,6 +36,28 @@ pub struct Profile {
     pub egress: RuleSet,
     /// Who may connect to the container.
     pub ingress: RuleSet,
+}
+
+impl Profile {
+    /// The rules of one direction.
+    #[must_use]
+    pub fn rules(&self, direction: Direction) -> &RuleSet {
+        match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        }
+    }
+}
+
+/// What annotations may ask for at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Rules that theirs must be within; those of profiles too.
+    pub rules: Profile,
+    /// Ports of the host that they may publish.
+    pub publish: Vec<PortRange>,
+    /// Addresses that they may name, beside those of the pools.
+    pub address: Vec<IpNet>,
 }
 
 /// Upper bounds per endpoint.
@@ -72,6 +95,8 @@ pub struct Config {
     pub resolvers: Option<Vec<IpAddr>>,
     /// Named rules; `default` is in effect where no other is named.
     pub profiles: BTreeMap<String, Profile>,
+    /// What annotations may ask for at most; `None` = whatever they like.
+    pub ceiling: Option<Ceiling>,
     /// Upper bounds.
     pub limits: Limits,
     /// Ports of the host that containers are masqueraded with.
@@ -91,6 +116,7 @@ impl Default for Config {
             pools: Vec::new(),
             resolvers: None,
             profiles: BTreeMap::new(),
+            ceiling: None,
             limits: Limits::default(),
             nat_ports: PortRange::MASQUERADE,
             allow_net_admin: false,

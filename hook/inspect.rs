@@ -12,7 +12,8 @@ use crate::types::denied::Denied;
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::record::{EndpointRecord, Phase};
 
-pub use crate::kernel::bpf::maps::{Counters, PolicyWord, Traffic};
+pub use crate::kernel::bpf::maps::{Counters, Traffic};
+pub use crate::plan::revise::PolicyWord;
 
 /// Whether an endpoint is as its record says.
 #[derive(Clone, Debug, PartialEq, Eq)]

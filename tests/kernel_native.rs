@@ -16,7 +16,6 @@ mod root {
 
     use oci_netkit::error::{ErrorList, Kind, Result};
     use oci_netkit::inspect;
-    use oci_netkit::kernel::bpf::maps::PolicyWord;
     use oci_netkit::kernel::bpf::{attach, load};
     use oci_netkit::kernel::bpffs::{self, Pins};
     use oci_netkit::kernel::host::{Host as _, RealHost};
@@ -25,6 +24,7 @@ mod root {
     use oci_netkit::kernel::whole::Changes;
     use oci_netkit::kernel::{probe, sysctl, whole};
     use oci_netkit::plan::reconcile::Uplinks;
+    use oci_netkit::plan::revise::PolicyWord;
     use oci_netkit::plan::step::{MapSpec, NatSpec, Step, Undo};
     use oci_netkit::state::store::Store;
     use oci_netkit::types::id::EndpointId;
@@ -212,8 +212,8 @@ mod root {
             println!("{round}: fill {:?}", start.elapsed());
             assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 1, slot: 14 });
             let start = Instant::now();
-            maps.replace_policy(id, &policy(), PolicyWord { epoch: 2, slot: 15 })
-                .unwrap();
+            maps.fill_rules(15, &policy()).unwrap();
+            maps.switch(id, PolicyWord { epoch: 2, slot: 15 }).unwrap();
             println!("{round}: replace policy {:?}", start.elapsed());
             assert_eq!(maps.policy(id).unwrap(), PolicyWord { epoch: 2, slot: 15 });
             let start = Instant::now();

@@ -11,10 +11,12 @@ use std::time::Duration;
 pub use crate::kernel::host::Host;
 
 use crate::error::{Context, Error, ErrorList, Kind, Result};
+use crate::kernel::bpf::load;
 use crate::kernel::bpffs::Pins;
 use crate::kernel::host::RealHost;
 use crate::kernel::netns::Netns;
 use crate::plan::reconcile::LanEndpoint;
+use crate::plan::revise::{PolicyWord, Revision};
 use crate::plan::step::{Step, Undo};
 use crate::state::Paths;
 use crate::state::lock::{Deadline, Lock};
@@ -290,6 +292,45 @@ pub fn serve(paths: &Paths, endpoint: &LanEndpoint, deadline: &Deadline) -> Resu
         host.run(&Step::ClaimAddresses(endpoint.specs.clone()))?;
     }
     Ok(endpoint.has_moved())
+}
+
+/// Puts a policy in force that `decide` makes of the record and of what is in force now, and gives
+/// the record as it is then; `None` if it makes none.
+///
+/// The new rules fill the unused slot, then the record says what they are, then one store switches
+/// over. Killed before that, the record is ahead of the programs: `reconcile` sees it, and so does
+/// the next change.
+///
+/// # Errors
+/// What `decide` says; [`Kind::Conflict`] when the endpoint is gone; the kernel's refusal, and then
+/// the old rules stay in force.
+pub fn revise(
+    paths: &Paths,
+    cookie: NetnsCookie,
+    decide: &dyn Fn(&EndpointRecord, PolicyWord) -> Result<Option<Revision>>,
+    deadline: &Deadline,
+) -> Result<Option<EndpointRecord>> {
+    let store = Store::open(paths)?;
+    let _lock = store.lock_endpoint(cookie, deadline)?;
+    let gone = || Error::new(Kind::Conflict, "the container has ended");
+    let record = store.view().find(cookie)?.ok_or_else(gone)?;
+    let maps = load::open_maps(&Pins::new(&paths.bpffs_dir))?;
+    let Some(revision) = decide(&record, maps.policy(record.id)?)? else {
+        return Ok(None);
+    };
+    maps.fill_rules(revision.next.slot, &revision.entries)?;
+    let ledger = store.lock_ledger(deadline)?;
+    // Read again: members come and go under the ledger lock alone.
+    let mut record = store.view().find(cookie)?.ok_or_else(gone)?;
+    record.egress = revision.egress;
+    record.ingress = revision.ingress;
+    record.mode = revision.mode;
+    record.revised = revision.revised;
+    record.ceiling = revision.ceiling;
+    record.epoch = revision.next.epoch;
+    store.update(&ledger, &record)?;
+    maps.switch(record.id, revision.next)?;
+    Ok(Some(record))
 }
 
 /// What [`recover`] did.

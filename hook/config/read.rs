@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Config, Limits, Pool, Profile};
+use super::{Ceiling, Config, Limits, Pool, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
 use crate::types::addr::{not_unicast, overlap};
@@ -122,12 +123,13 @@ impl<'t> Reader<'t> {
             "pool",
             "dns",
             "profile",
+            "ceiling",
             "limits",
             "allow_net_admin",
             "audit_allowed",
             "nat_ports",
         ];
-        self.keys(root, "", &known, &["ceiling"]);
+        self.keys(root, "", &known, &[]);
         Config {
             uplinks: root.get("uplinks").and_then(|v| self.uplinks(v)),
             pools: root.get("pool").map_or_else(Vec::new, |v| self.pools(v)),
@@ -135,6 +137,7 @@ impl<'t> Reader<'t> {
             profiles: root
                 .get("profile")
                 .map_or_else(BTreeMap::new, |v| self.profiles(v)),
+            ceiling: root.get("ceiling").map(|v| self.ceiling(v)),
             limits: root
                 .get("limits")
                 .map_or_else(Limits::default, |v| self.limits(v)),
@@ -373,6 +376,43 @@ impl<'t> Reader<'t> {
             profiles.insert(name.to_owned(), profile);
         }
         profiles
+    }
+
+    /// What is left out is not granted; a ceiling that cannot be read grants nothing.
+    fn ceiling(&mut self, value: &Value<'t>) -> Ceiling {
+        let Some(table) = self.table(value, "ceiling") else {
+            return Ceiling::default();
+        };
+        let known = ["egress", "ingress", "publish", "address"];
+        self.keys(table, "ceiling.", &known, &[]);
+        Ceiling {
+            rules: Profile {
+                egress: self.rules(table, "ceiling", "egress"),
+                ingress: self.rules(table, "ceiling", "ingress"),
+            },
+            publish: self.each(table, "publish", "a range of ports, such as \"8000-8999\""),
+            address: self
+                .each::<IpNet>(table, "address", "a prefix, such as \"192.0.2.0/24\"")
+                .iter()
+                .map(IpNet::trunc)
+                .collect(),
+        }
+    }
+
+    /// A list of the ceiling, each text read by itself.
+    fn each<T: FromStr>(&mut self, table: &DeTable<'t>, key: &str, wanted: &str) -> Vec<T> {
+        let Some(value) = table.get(key) else {
+            return Vec::new();
+        };
+        let key = format!("ceiling.{key}");
+        let mut list = Vec::new();
+        for (text, span) in self.strings(value, &key) {
+            match text.parse() {
+                Ok(item) => list.push(item),
+                Err(_) => self.fault(&span, format!("{key}: {text:?} is not {wanted}")),
+            }
+        }
+        list
     }
 
     /// Rules as one string, or as a list of strings with one or more rules each.

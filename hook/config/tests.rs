@@ -124,7 +124,6 @@ fn broken_toml_is_told_with_its_line() {
 
 #[test]
 fn later_keys_are_refused_not_ignored() {
-    refused("[ceiling]\n", &["line 1: ceiling: not yet supported"]);
     refused("[dns]\nsearch = []\n", &["dns.search: not yet supported"]);
     let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"auto\"\n";
     refused(
@@ -199,5 +198,31 @@ fn name_servers_and_limits_are_checked() {
     refused(
         "uplinks = [\"eth0\", \"eth0\", \"lo\"]\n",
         &["twice", "not lo"],
+    );
+}
+
+#[test]
+fn a_ceiling_grants_what_it_says_and_nothing_else() {
+    let config = Config::parse("").unwrap();
+    assert_eq!(config.ceiling, None);
+    let config = Config::parse("[ceiling]\n").unwrap();
+    assert_eq!(config.ceiling, Some(Ceiling::default()));
+    let config = Config::parse(
+        "[ceiling]\negress = \"tcp:any:443 !10.0.0.0/8\"\npublish = [\"80\", \"8000-8999\"]\n\
+         address = [\"192.0.2.0/24\"]\n",
+    );
+    let ceiling = config.unwrap().ceiling.unwrap();
+    assert_eq!(ceiling.rules.egress.texts(), ["tcp:any:443", "!10.0.0.0/8"]);
+    assert_eq!(ceiling.rules.ingress.texts(), [""; 0]);
+    assert_eq!(ceiling.publish[1], PortRange::new(8000, 8999).unwrap());
+    assert_eq!(ceiling.address, ["192.0.2.0/24".parse().unwrap()]);
+    refused(
+        "[ceiling]\nports = 1\npublish = [\"x\"]\naddress = [\"192.0.2\"]\negress = \"x:y:z\"\n",
+        &[
+            "line 2: ceiling.ports: unknown key",
+            "line 3: ceiling.publish: \"x\" is not a range of ports",
+            "line 4: ceiling.address: \"192.0.2\" is not a prefix",
+            "line 5: ceiling.egress: rule",
+        ],
     );
 }

@@ -1,6 +1,5 @@
 //! A new endpoint: the wishes into a record and steps. Pure.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -8,22 +7,20 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::compile::compile;
 use super::ipam::{Field, words};
 use super::lan;
-use super::link::{self, Uplinks, is_ours};
-use super::policy::{Places, Policy};
-use super::rules::{RuleSet, Target};
+use super::link::{self, Uplinks};
+use super::policy::Policy;
 use super::step::{
     LinkSizes, MapSpec, NatSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step,
 };
-use super::{Decision, Plan, admit, member, nat, pools, publish, shape};
+use super::{Decision, Plan, admit, member, nat, pools, publish, rulebook, shape};
 use crate::annotations::{RouteWish, Wishes};
-use crate::config::{Config, PATH, Profile};
+use crate::config::Config;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
-use crate::types::addr::not_unicast;
 use crate::types::id::EndpointId;
 use crate::types::mode::Mode;
-use crate::types::name::{IfName, nearest};
+use crate::types::name::IfName;
 use crate::types::publish::Publication;
 use crate::types::rate::Rates;
 use crate::types::reach::{LanAddress, Reach};
@@ -31,9 +28,6 @@ use crate::types::record::{EndpointRecord, Phase};
 
 /// Layout of the record.
 const RECORD_VERSION: u32 = 1;
-
-/// Profile in effect where none is named.
-const DEFAULT_PROFILE: &str = "default";
 
 /// Refusals on record of each direction, at least, of an endpoint on trial.
 const AUDIT_DENIED: u32 = 4096;
@@ -146,6 +140,8 @@ fn record(
         },
         egress: design.policy.egress.texts(),
         ingress: design.policy.ingress.texts(),
+        revised: Vec::new(),
+        ceiling: design.policy.ceiling.as_ref().map(super::texts),
         resolvers: design.policy.places.resolvers.clone(),
         nat: design.maps.nat.map(|nat| nat.share),
         publish: design.publish.clone(),
@@ -190,7 +186,8 @@ fn design(
             None
         }
     };
-    let policy = policy(wishes, field, faults);
+    let places = rulebook::places(field.config, field.host, field.uplinks);
+    let policy = rulebook::in_effect(wishes, field.config, places, faults);
     let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
     let primary = faults.keep(link::primary(field.host, field.ledger));
     let sizes = field.uplinks.sizes();
@@ -211,7 +208,13 @@ fn design(
     let routes = routes(wishes, &addresses, faults);
     let lan = lan::locate(field.host, field.uplinks, &addresses);
     let bare: Vec<IpAddr> = addresses.iter().map(|(net, _)| net.addr()).collect();
-    let ports = publish::ports(&wishes.publish, &bare, field.host, field.ledger);
+    let ports = publish::ports(
+        &wishes.publish,
+        &bare,
+        field.config.ceiling.as_ref(),
+        field.host,
+        field.ledger,
+    );
     let ports = ports.unwrap_or_else(|list| {
         list.iter().for_each(|e| faults.push(e.clone()));
         Vec::new()
@@ -270,99 +273,6 @@ fn nat_spec(field: Field<'_>) -> Result<NatSpec> {
         share: nat::share(field.config, field.ledger)?,
         flows: flows + flows / 4,
     })
-}
-
-/// The rules in effect and what they refer to.
-fn policy(wishes: &Wishes, field: Field<'_>, faults: &mut ErrorList) -> Option<Policy> {
-    let profile = faults.keep(profile(wishes, field.config))?;
-    let pick = |own: &Option<RuleSet>, of: fn(&Profile) -> &RuleSet| {
-        own.clone()
-            .or_else(|| profile.map(|p| of(p).clone()))
-            .unwrap_or_default()
-    };
-    let egress = pick(&wishes.egress, |p| &p.egress);
-    let ingress = pick(&wishes.ingress, |p| &p.ingress);
-    let (count, most) = (
-        egress.rules().len() + ingress.rules().len(),
-        field.config.limits.rules,
-    );
-    if usize::try_from(most).is_ok_and(|most| count > most) {
-        let message = format!("{count} rules, and limits.rules of the config allows {most}");
-        faults.push(Error::new(Kind::BadInput, message));
-        return None;
-    }
-    let places = places(field.config, field.host, field.uplinks);
-    let named = egress
-        .rules()
-        .iter()
-        .chain(ingress.rules())
-        .find(|r| r.target == Target::Resolver);
-    if let (Some(rule), true) = (named, places.resolvers.is_empty()) {
-        let message = format!(
-            "rule {:?}: this host has no name server that a container can reach",
-            rule.text
-        );
-        let hint = format!("write to {PATH}, under [dns]: servers = [\"192.0.2.53\"]");
-        faults.push(Error::new(Kind::BadInput, message).with_hint(hint));
-        return None;
-    }
-    let audit = wishes.mode == Mode::Audit;
-    if audit && !field.config.audit_allowed {
-        let message = "annotation io.oci-netkit.mode: audit, and the config does not allow it";
-        let hint = format!("leave the key out, or write to {PATH}: audit_allowed = true");
-        faults.push(Error::new(Kind::NotPermitted, message).with_hint(hint));
-    }
-    Some(Policy {
-        egress,
-        ingress,
-        places,
-        audit,
-    })
-}
-
-/// The profile that is asked for, else the default one if there is one.
-fn profile<'c>(wishes: &Wishes, config: &'c Config) -> Result<Option<&'c Profile>> {
-    let Some(name) = &wishes.profile else {
-        return Ok(config.profiles.get(DEFAULT_PROFILE));
-    };
-    if let Some(profile) = config.profiles.get(name) {
-        return Ok(Some(profile));
-    }
-    let message = format!("annotation io.oci-netkit.profile: the config has no profile {name:?}");
-    let names = config.profiles.keys().map(String::as_str);
-    let hint = match nearest(name, names) {
-        Some(near) => format!("did you mean {near}?"),
-        None => format!("write it to {PATH}: [profile.{name}]"),
-    };
-    Err(Error::new(Kind::BadInput, message).with_hint(hint))
-}
-
-/// What rules refer to, as the host and the config are now.
-pub(super) fn places(config: &Config, host: &HostFacts, uplinks: &Uplinks<'_>) -> Places {
-    let resolvers = config.resolvers.as_ref().unwrap_or(&host.resolvers);
-    // Networks behind interfaces of the host that are neither uplinks nor containers of ours.
-    let links = host.links.iter();
-    let ours: HashSet<u32> = links
-        .filter(|l| is_ours(l) || l.loopback)
-        .map(|l| l.ifindex)
-        .collect();
-    let behind = |ifindex: u32| !ours.contains(&ifindex) && !uplinks.has(ifindex);
-    let networks = host
-        .routes
-        .iter()
-        .filter(|r| r.destination.prefix_len() != 0 && r.ifindex.is_some_and(behind));
-    Places {
-        resolvers: resolvers
-            .iter()
-            .copied()
-            .filter(|a| not_unicast(*a).is_none())
-            .collect(),
-        pools: pools::in_effect(config, host)
-            .iter()
-            .map(|p| p.prefix)
-            .collect(),
-        networks: networks.map(|r| r.destination).collect(),
-    }
 }
 
 const DEFAULT: [IpNet; 2] = [

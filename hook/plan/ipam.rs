@@ -238,8 +238,26 @@ impl<'c> Field<'c> {
                     }
                 }
             }
-            None => Ok((net, self.check_outside_pools(addr, reach)?)),
+            None => {
+                self.check_ceiling(addr)?;
+                Ok((net, self.check_outside_pools(addr, reach)?))
+            }
         }
+    }
+
+    /// Whether an address outside the pools may be asked for at all.
+    fn check_ceiling(self, addr: IpAddr) -> Result<()> {
+        let ceiling = self.config.ceiling.as_ref();
+        if ceiling.is_none_or(|c| c.address.iter().any(|net| net.contains(&addr))) {
+            return Ok(());
+        }
+        let message =
+            format!("{addr} is in no pool, and the ceiling of the config does not allow it either");
+        let hint = format!(
+            "leave it to auto, or write to {PATH}, under [ceiling]: address = [\"{}\"]",
+            IpNet::from(addr)
+        );
+        Err(fault(Kind::NotPermitted, message).with_hint(hint))
     }
 
     /// How an address outside the pools is reached, if it may be.

@@ -17,19 +17,21 @@ pub mod policy;
 mod pools;
 pub mod publish;
 pub mod reconcile;
+pub mod revise;
+mod rulebook;
 pub mod rules;
 mod shape;
 pub mod step;
 pub mod suggest;
 pub mod teardown;
 
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
 use crate::types::mode::Mode;
-use crate::types::record::{EndpointRecord, Member};
+use crate::types::record::{EndpointRecord, Member, RuleTexts};
 use policy::{Places, Policy};
 use rules::RuleSet;
 use step::Step;
@@ -129,7 +131,7 @@ pub fn plan(
 /// is wrong with the uplinks.
 pub fn policy_of(record: &EndpointRecord, config: &Config, host: &HostFacts) -> Result<Policy> {
     let uplinks = link::uplinks(config, host)?;
-    let places = create::places(config, host, &uplinks);
+    let places = rulebook::places(config, host, &uplinks);
     Ok(Policy {
         egress: RuleSet::from_texts(&record.egress)?,
         ingress: RuleSet::from_texts(&record.ingress)?,
@@ -138,7 +140,23 @@ pub fn policy_of(record: &EndpointRecord, config: &Config, host: &HostFacts) -> 
             ..places
         },
         audit: record.mode == Mode::Audit,
+        ceiling: record.ceiling.as_ref().map(read_profile).transpose()?,
     })
+}
+
+fn read_profile(texts: &RuleTexts) -> Result<Profile> {
+    Ok(Profile {
+        egress: RuleSet::from_texts(&texts.egress)?,
+        ingress: RuleSet::from_texts(&texts.ingress)?,
+    })
+}
+
+/// The texts of a ceiling, for the record.
+fn texts(profile: &Profile) -> RuleTexts {
+    RuleTexts {
+        egress: profile.egress.texts(),
+        ingress: profile.ingress.texts(),
+    }
 }
 
 /// The container as a member of its namespace's endpoint.

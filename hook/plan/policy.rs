@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::rules::{Ports, Protocol, Rule, RuleSet, Target, number};
+use crate::config::Profile;
 use crate::types::direction::Direction;
 use crate::types::scope::Scope;
 
@@ -36,6 +37,19 @@ pub struct Policy {
     pub places: Places,
     /// What no rule decides passes, and is recorded.
     pub audit: bool,
+    /// What the rules can reach at most.
+    pub ceiling: Option<Profile>,
+}
+
+/// Whether a rule asks for no more than the ceiling allows.
+#[must_use]
+pub fn is_within(ceiling: &RuleSet, rule: &Rule, places: &Places) -> bool {
+    let bounds = ceiling.rules().iter().filter(|r| !r.deny);
+    let bounds: Vec<Term> = bounds.map(|r| Term::of(r, 0, places)).collect();
+    let whole = Term::of(rule, 0, places);
+    let mut lowered = whole.clone();
+    lowered.lower(&bounds);
+    lowered.nets.len() == whole.nets.len()
 }
 
 /// What is made of packets that a term matches. The least of those that match decides.
@@ -117,29 +131,63 @@ impl Policy {
         }
     }
 
-    /// All that decides in one direction, in the order of the rules.
+    /// The rule that a verdict names, as written.
+    #[must_use]
+    pub fn text(&self, direction: Direction, rule: usize) -> Option<&str> {
+        let own = self.rules(direction);
+        let ceiling = self.ceiling.as_ref().map(|c| c.rules(direction).rules());
+        let rules = own.iter().chain(ceiling.unwrap_or_default());
+        rules.map(|r| r.text.as_str()).nth(rule)
+    }
+
+    /// All that decides in one direction, in the order of the rules; behind them, numbered on, the
+    /// ceiling's, whose deny rules decide as any.
     ///
     /// On trial, all of the outside world passes, other containers (whose own rules judge too) and
     /// networks behind the host. Never the host itself, metadata services and what is no unicast:
     /// nobody wants to find out about those by letting them happen.
     #[must_use]
     pub fn terms(&self, direction: Direction) -> Vec<Term> {
-        let rules = self.rules(direction).iter().zip(0..);
-        let mut terms: Vec<Term> = rules.map(|(r, i)| Term::of(r, i, &self.places)).collect();
-        if self.audit {
-            let scopes = Scopes::only(Scope::Outside)
-                .and_if(true, Scope::Containers)
-                .and_if(true, Scope::Network);
-            terms.push(Term {
-                effect: Effect::Audit,
-                rule: 0,
-                nets: every(scopes),
-                proto: Protocol::Any,
-                ports: None,
-            });
+        let of = |rules: &[Rule], first: u32| -> Vec<Term> {
+            let numbered = rules.iter().zip(first..);
+            numbered
+                .map(|(rule, index)| Term::of(rule, index, &self.places))
+                .collect()
+        };
+        let own = self.rules(direction);
+        let mut terms = of(own, 0);
+        let mut trial = Term::everywhere();
+        if let Some(ceiling) = &self.ceiling {
+            let first = u32::try_from(own.len()).unwrap_or(u32::MAX);
+            let bounds = of(ceiling.rules(direction).rules(), first);
+            let (denies, allows): (Vec<Term>, Vec<Term>) =
+                bounds.into_iter().partition(|t| t.effect == Effect::Deny);
+            terms.iter_mut().for_each(|t| t.lower(&allows));
+            terms.extend(denies);
+            trial = allows;
         }
+        if self.audit {
+            terms.extend(trial.into_iter().map(Term::on_trial));
+        }
+        terms.retain(|t| !t.nets.is_empty());
         terms
     }
+}
+
+/// Whether `outer` has all protocols that `inner` has.
+fn covers_proto(outer: Protocol, inner: Protocol) -> bool {
+    let of = |n: u8| match outer {
+        Protocol::TcpUdp => matches!(n, number::TCP | number::UDP),
+        Protocol::Ported => matches!(n, number::TCP | number::UDP | number::SCTP),
+        _ => false,
+    };
+    outer == Protocol::Any
+        || outer == inner
+        || match inner {
+            Protocol::One(n) => of(n),
+            Protocol::TcpUdp => of(number::TCP) && of(number::UDP),
+            _ => false,
+        }
 }
 
 impl Term {
@@ -154,6 +202,59 @@ impl Term {
             nets: reaches(rule, places),
             proto: rule.proto,
             ports: rule.ports,
+        }
+    }
+
+    /// All of both families, in all scopes.
+    fn everywhere() -> Vec<Self> {
+        vec![Self {
+            effect: Effect::Allow,
+            rule: 0,
+            nets: every(Scopes::ALL),
+            proto: Protocol::Any,
+            ports: None,
+        }]
+    }
+
+    /// The same for what no rule decides, as far as a trial goes.
+    fn on_trial(self) -> Self {
+        let scopes = Scopes::only(Scope::Outside)
+            .and_if(true, Scope::Containers)
+            .and_if(true, Scope::Network);
+        let nets = self.nets.into_iter();
+        Self {
+            effect: Effect::Audit,
+            rule: 0,
+            nets: nets
+                .map(|(net, s)| (net, s.both(scopes)))
+                .filter(|(_, s)| !s.is_empty())
+                .collect(),
+            ..self
+        }
+    }
+
+    /// Leaves of an allow rule what the ceiling allows: of each prefix the scopes in which one rule of
+    /// the ceiling holds it, for all of its protocols and ports.
+    fn lower(&mut self, ceiling: &[Self]) {
+        if self.effect != Effect::Allow {
+            return;
+        }
+        let (proto, ports) = (self.proto, self.ports);
+        let holds = |bound: &&Self| covers_proto(bound.proto, proto) && bound.covers_ports(ports);
+        let bounds: Vec<&Self> = ceiling.iter().filter(holds).collect();
+        for (net, scopes) in &mut self.nets {
+            let nets = bounds.iter().flat_map(|b| &b.nets);
+            let outer = nets.filter(|(outer, _)| outer.contains(&*net));
+            *scopes = scopes.both(outer.fold(Scopes::default(), |all, (_, s)| all.or(*s)));
+        }
+        self.nets.retain(|(_, scopes)| !scopes.is_empty());
+    }
+
+    fn covers_ports(&self, ports: Option<Ports>) -> bool {
+        match (self.ports, ports) {
+            (None, _) => true,
+            (Some(outer), Some(inner)) => outer.first <= inner.first && inner.last <= outer.last,
+            (Some(_), None) => false,
         }
     }
 
@@ -195,6 +296,24 @@ impl Scopes {
         } else {
             self
         }
+    }
+
+    /// The scopes that are in both.
+    #[must_use]
+    pub fn both(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The scopes that are in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// True if no scope is in it.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
     }
 
     /// True if the scope is in the set.

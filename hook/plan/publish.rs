@@ -11,8 +11,10 @@ use std::net::IpAddr;
 use super::ipam::words;
 use super::policy::Policy;
 use super::step::PortSpec;
+use crate::config::{Ceiling, PATH};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, HostSocket, Ledger};
+use crate::types::port::PortRange;
 use crate::types::publish::{Publication, Transport};
 use crate::types::record::EndpointRecord;
 
@@ -34,11 +36,13 @@ fn fault(kind: Kind, publication: &Publication, what: &str) -> Error {
 pub(super) fn ports(
     wanted: &[Publication],
     addresses: &[IpAddr],
+    ceiling: Option<&Ceiling>,
     host: &HostFacts,
     ledger: &Ledger,
 ) -> std::result::Result<Vec<PortSpec>, ErrorList> {
     let (mut faults, mut ports) = (ErrorList::new(), Vec::<PortSpec>::new());
     for publication in wanted {
+        faults.keep(check_ceiling(publication, ceiling));
         faults.keep(check_host(publication, host));
         let specs = specs(publication, addresses);
         if specs.is_empty() {
@@ -99,6 +103,17 @@ fn hosts_meet(a: IpAddr, b: IpAddr) -> bool {
 }
 
 /// Nothing comes to an address that is not this host's. Loopback is: its own processes come there.
+fn check_ceiling(publication: &Publication, ceiling: Option<&Ceiling>) -> Result<()> {
+    let port = publication.host_port;
+    let holds = |range: &PortRange| (range.first()..=range.last()).contains(&port);
+    if ceiling.is_none_or(|c| c.publish.iter().any(holds)) {
+        return Ok(());
+    }
+    let what = "the ceiling of the config does not allow that port of the host";
+    let hint = format!("write to {PATH}, under [ceiling]: publish = [\"{port}\"]");
+    Err(fault(Kind::NotPermitted, publication, what).with_hint(hint))
+}
+
 fn check_host(publication: &Publication, host: &HostFacts) -> Result<()> {
     let Some(addr) = publication.host.filter(|a| !a.is_unspecified()) else {
         return Ok(());

@@ -18,13 +18,19 @@ pub enum Direction {
 impl Direction {
     /// Both, in ABI order.
     pub const ALL: [Self; 2] = [Self::Egress, Self::Ingress];
+
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+        }
+    }
 }
 
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Egress => "egress",
-            Self::Ingress => "ingress",
-        })
+        f.write_str(self.word())
     }
 }

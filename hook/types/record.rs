@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::direction::Direction;
 use super::id::{ContainerId, EndpointId, NetnsCookie};
 use super::lease::Lease;
 use super::mode::Mode;
@@ -38,6 +39,15 @@ pub struct Member {
     pub pid: i32,
     /// Field 22 of /proc/PID/stat (clock ticks since boot), which tells a reused pid.
     pub start_time: u64,
+}
+
+/// Rules of both directions, as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleTexts {
+    /// The container opens.
+    pub egress: Vec<String>,
+    /// The remote side opens.
+    pub ingress: Vec<String>,
 }
 
 /// One managed network namespace.
@@ -85,6 +95,12 @@ pub struct EndpointRecord {
     pub egress: Vec<String>,
     /// As `egress`.
     pub ingress: Vec<String>,
+    /// Directions whose rules were changed while it ran.
+    #[serde(default)]
+    pub revised: Vec<Direction>,
+    /// The ceiling that they are under.
+    #[serde(default)]
+    pub ceiling: Option<RuleTexts>,
     /// What `resolver` means.
     pub resolvers: Vec<IpAddr>,
     /// Ports of the host that its masqueraded addresses leave by; `None` without such an address.
@@ -152,6 +168,8 @@ impl EndpointRecord {
             mode: Mode::Enforce,
             egress: Vec::new(),
             ingress: Vec::new(),
+            revised: Vec::new(),
+            ceiling: None,
             resolvers: Vec::new(),
             nat: None,
             publish: Vec::new(),

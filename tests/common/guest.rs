@@ -176,6 +176,8 @@ impl Container {
             reach: vec![],
             lan: vec![],
             mode: Default::default(),
+            revised: Vec::new(),
+            ceiling: None,
             egress: vec![],
             ingress: vec![],
             resolvers: vec![],

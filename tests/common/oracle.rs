@@ -24,6 +24,7 @@ pub fn policy(egress: &str, ingress: &str) -> Policy {
             networks: vec![net("172.17.0.0/16"), net("2001:db8:17::/64")],
         },
         audit: false,
+        ceiling: None,
     }
 }
 

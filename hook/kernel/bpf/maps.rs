@@ -18,6 +18,7 @@ use super::skel::types;
 use super::sys::{Answer, Map};
 use crate::error::{Context, Error, Kind, Result};
 use crate::plan::compile::TrieEntry;
+use crate::plan::revise::PolicyWord;
 use crate::plan::step::{MapSpec, Uplink};
 use crate::types::addr::mapped;
 use crate::types::id::{EndpointId, NetnsCookie};
@@ -78,26 +79,15 @@ pub struct Maps {
     uplinks: Map<u32, types::nk_uplink>,
 }
 
-/// Which policy of an endpoint is in effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PolicyWord {
-    /// 0 = none: everything is dropped.
-    pub epoch: u32,
-    /// Index into `nk_rules`.
-    pub slot: u32,
+fn encode_word(word: PolicyWord) -> u64 {
+    u64::from(word.slot) << 32 | u64::from(word.epoch)
 }
 
-impl PolicyWord {
-    fn encode(self) -> u64 {
-        u64::from(self.slot) << 32 | u64::from(self.epoch)
-    }
-
-    fn decode(word: u64) -> Self {
-        let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
-        Self {
-            epoch: u32::from_le_bytes([a, b, c, d]),
-            slot: u32::from_le_bytes([e, f, g, h]),
-        }
+fn decode_word(word: u64) -> PolicyWord {
+    let [a, b, c, d, e, f, g, h] = word.to_le_bytes();
+    PolicyWord {
+        epoch: u32::from_le_bytes([a, b, c, d]),
+        slot: u32::from_le_bytes([e, f, g, h]),
     }
 }
 
@@ -223,20 +213,6 @@ impl Maps {
         )
     }
 
-    /// Fills the unused slot of an endpoint that stands and switches over to it.
-    ///
-    /// # Errors
-    /// When the kernel refuses; then the old policy stays in effect.
-    pub fn replace_policy(
-        &self,
-        id: EndpointId,
-        policy: &[TrieEntry],
-        word: PolicyWord,
-    ) -> Result<()> {
-        self.fill_rules(word.slot, policy)?;
-        self.switch(id, word)
-    }
-
     fn fill_flows(&self, id: u32, out: u32, inbound: u32) -> Result<()> {
         let make = |max: u32| {
             Map::<types::nk_flow_key, types::nk_flow>::create(
@@ -253,7 +229,11 @@ impl Maps {
             .context("write nk_flows")
     }
 
-    fn fill_rules(&self, slot: u32, policy: &[TrieEntry]) -> Result<()> {
+    /// Fills a slot of `nk_rules`: one that is not in force, or packets would meet half a policy.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn fill_rules(&self, slot: u32, policy: &[TrieEntry]) -> Result<()> {
         let max = u32::try_from(policy.len().max(1))
             .map_err(|_| Error::new(Kind::Internal, "more rules than a map can hold"))?;
         let trie = Map::<types::nk_rule_key, types::nk_rule>::create(
@@ -272,10 +252,13 @@ impl Maps {
 
     /// The one store that puts a policy into effect: through the map's memory, since an update
     /// by system call copies byte by byte.
-    fn switch(&self, id: EndpointId, word: PolicyWord) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the map cannot be mapped.
+    pub fn switch(&self, id: EndpointId, word: PolicyWord) -> Result<()> {
         let id = checked(id)?;
         let memory = PolicyMemory::map(&self.policy)?;
-        memory.word(id).store(word.encode(), Ordering::Release);
+        memory.word(id).store(encode_word(word), Ordering::Release);
         Ok(())
     }
 
@@ -288,7 +271,7 @@ impl Maps {
             .policy
             .lookup(&checked(id)?)
             .context("read nk_policy")?;
-        Ok(found.map_or_else(PolicyWord::default, |p| PolicyWord::decode(p.word)))
+        Ok(found.map_or_else(PolicyWord::default, |p| decode_word(p.word)))
     }
 
     /// Takes away what [`Maps::fill`] wrote; the policy first, so that everything is dropped

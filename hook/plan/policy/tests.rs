@@ -195,3 +195,101 @@ fn a_trial_passes_what_no_rule_decides_but_never_into_special_places() {
         );
     }
 }
+
+fn under(ceiling: &str, egress: &str) -> Policy {
+    Policy {
+        ceiling: Some(Profile {
+            egress: RuleSet::parse(ceiling).unwrap(),
+            ingress: RuleSet::default(),
+        }),
+        ..policy(egress)
+    }
+}
+
+#[test]
+fn a_rule_is_within_a_ceiling_that_has_all_of_it() {
+    let within = |ceiling: &str, rule: &str| {
+        let policy = under(ceiling, rule);
+        let ceiling = policy.ceiling.as_ref().unwrap().rules(Direction::Egress);
+        is_within(ceiling, &policy.egress.rules()[0], &policy.places)
+    };
+    for (ceiling, rule) in [
+        ("tcp:any:443", "tcp:192.0.2.7:443"),
+        ("tcp:any:443", "tcp:[2001:db8::/32]:443"),
+        ("any:any", "tcp:any"),
+        ("any:any", "47:192.0.2.7"),
+        ("tcp:192.0.2.0/24:1-1023", "tcp:192.0.2.7:80-443"),
+        ("udp:any tcp:any", "udp:any:53"),
+        ("resolver", "udp:10.0.0.53:53"),
+        ("tcp:host:22", "tcp:host:22"),
+        ("tcp:172.17.0.0/16:5432", "tcp:172.17.0.2:5432"),
+        ("any:containers", "tcp:containers:80"),
+        ("any:any any:10.87.0.0/16", "tcp:10.87.3.0/24:80"),
+    ] {
+        assert!(within(ceiling, rule), "{rule} in {ceiling}");
+    }
+    for (ceiling, rule) in [
+        ("", "tcp:192.0.2.7:443"),
+        ("tcp:any:443", "tcp:any"),
+        ("tcp:any:443", "tcp:any:443-444"),
+        ("tcp:any:443", "udp:any:443"),
+        ("tcp:any:443", "any:any"),
+        ("tcp:any:443", "tcp:host:443"),
+        ("tcp:any:443 tcp:any:444", "tcp:any:443-444"),
+        ("tcp:0.0.0.0/0:443", "tcp:any:443"),
+        ("tcp:192.0.2.0/25:443", "tcp:192.0.2.0/24:443"),
+        ("any:any", "resolver:80 any:metadata"),
+        ("!any:any", "tcp:192.0.2.7:443"),
+    ] {
+        assert!(
+            !within(ceiling, rule.split(' ').next_back().unwrap()),
+            "{rule} in {ceiling}"
+        );
+    }
+}
+
+#[test]
+fn a_ceiling_takes_the_special_places_that_it_does_not_name() {
+    // An address of the outside world as far as the ceiling knows; if it turns out to be the host's
+    // or a container's, the ceiling has not allowed it.
+    let policy = under(
+        "tcp:any:443 !tcp:192.0.2.9",
+        "tcp:192.0.2.7:443 tcp:192.0.2.9:443",
+    );
+    let judge = |remote: &str, scope| {
+        let packet = Packet {
+            remote: remote.parse().unwrap(),
+            proto: 6,
+            port: 443,
+            scope,
+        };
+        evaluate(&policy, Direction::Egress, &packet)
+    };
+    for scope in Scope::ALL {
+        let wanted = if scope == Outside { Allow(0) } else { Default };
+        assert_eq!(judge("192.0.2.7", scope), wanted, "{scope}");
+    }
+    assert_eq!(judge("192.0.2.9", Outside), Deny(3));
+    assert_eq!(policy.text(Direction::Egress, 3), Some("!tcp:192.0.2.9"));
+    assert_eq!(policy.text(Direction::Egress, 1), Some("tcp:192.0.2.9:443"));
+    assert_eq!(policy.text(Direction::Egress, 4), None);
+}
+
+#[test]
+fn a_trial_goes_no_further_than_the_ceiling() {
+    let mut policy = under("tcp:any:443 tcp:host:22", "");
+    policy.audit = true;
+    let judge = |port, scope| {
+        let packet = Packet {
+            remote: "192.0.2.7".parse().unwrap(),
+            proto: 6,
+            port,
+            scope,
+        };
+        evaluate(&policy, Direction::Egress, &packet)
+    };
+    assert_eq!(judge(443, Outside), Verdict::Audit);
+    assert_eq!(judge(80, Outside), Default);
+    assert_eq!(judge(443, Containers), Default);
+    assert_eq!(judge(22, Host), Default);
+}

@@ -66,6 +66,12 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Change the rules of a running container, at once and until it ends.
+    Policy {
+        /// How.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
     /// What was refused to a container, or let through by mode=audit; also of one that has ended.
     Denied {
         /// Container id, a unique prefix of it, or the name annotation.
@@ -122,6 +128,66 @@ pub enum Command {
 pub enum ConfigCommand {
     /// Print every fault with its line; exit status 78 if there is one.
     Check(Output),
+}
+
+/// About the rules of running containers.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// These rules instead of those there are; a direction that is not given stays.
+    Set {
+        /// Container id, a unique prefix of it, or the name annotation.
+        id: String,
+        /// Rules for the connections it opens; an empty text allows nothing.
+        #[arg(long, value_name = "RULES")]
+        egress: Option<String>,
+        /// Rules for the connections it accepts; an empty text allows nothing.
+        #[arg(long, value_name = "RULES")]
+        ingress: Option<String>,
+        /// Whether the rules decide, or only tell.
+        #[arg(long, value_enum)]
+        mode: Option<ModeArg>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// These rules as well; deny rules too.
+    Allow(PolicyRules),
+    /// Not these rules any more; what they allowed ends at once.
+    Revoke(PolicyRules),
+    /// The config's rules as they are now, for one container or all: where they come from a profile
+    /// and were not changed since.
+    Reload {
+        /// Container id, a unique prefix of it, or the name annotation; absent: all containers.
+        id: Option<String>,
+        /// How to print.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// Rules of one direction of one container.
+#[derive(Debug, Args)]
+pub struct PolicyRules {
+    /// Container id, a unique prefix of it, or the name annotation.
+    pub id: String,
+    /// Who opens the connection: `egress` the container, `ingress` the other side.
+    #[arg(value_enum)]
+    pub direction: DirectionArg,
+    /// As in the annotations.
+    #[arg(required = true)]
+    pub rules: Vec<String>,
+    /// How to print.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Whether rules decide.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum ModeArg {
+    /// They do.
+    Enforce,
+    /// What none decides passes, and is recorded.
+    Audit,
 }
 
 /// Stage of the hook.

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::inspect;
 use crate::kernel::probe;
 use crate::plan::locate::{self, Place};
-use crate::plan::policy::{Packet, Verdict, evaluate};
+use crate::plan::policy::{Packet, Policy, Verdict, evaluate};
 use crate::plan::policy_of;
 use crate::plan::rules::{Protocol, Rule, Target, number};
 use crate::roles::environment::Environment;
@@ -20,7 +20,6 @@ use crate::roles::render;
 use crate::state::store::View;
 use crate::types::direction::Direction;
 use crate::types::drop::reason;
-use crate::types::record::EndpointRecord;
 use crate::types::scope::Scope;
 
 #[derive(Debug, Serialize)]
@@ -68,7 +67,7 @@ pub(super) fn run(
             let packet = question.packet(scope);
             let policy = policy_of(&view.record, &environment.load_config()?, &host)?;
             let verdict = evaluate(&policy, direction, &packet);
-            Answer::of(verdict, &packet, &view.record, direction)
+            Answer::of(verdict, &packet, &policy, direction)
         }
     };
     if output.json {
@@ -132,17 +131,9 @@ impl Question {
 }
 
 impl Answer {
-    fn of(
-        verdict: Verdict,
-        packet: &Packet,
-        record: &EndpointRecord,
-        direction: Direction,
-    ) -> Self {
-        let rules = match direction {
-            Direction::Egress => &record.egress,
-            Direction::Ingress => &record.ingress,
-        };
-        let rule = verdict.rule().and_then(|index| rules.get(index)).cloned();
+    fn of(verdict: Verdict, packet: &Packet, policy: &Policy, direction: Direction) -> Self {
+        let rule = verdict.rule().and_then(|i| policy.text(direction, i));
+        let rule = rule.map(str::to_owned);
         let named = rule.as_deref().unwrap_or("?").to_owned();
         let scope = packet.scope;
         match verdict {

@@ -12,6 +12,7 @@ mod gc;
 mod list;
 mod monitor;
 mod plan;
+mod policy;
 mod reconcile;
 mod show;
 mod stats;
@@ -73,6 +74,7 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, command: Command) -> Resu
         } => {
             return check::run(io, environment, &id, direction.into(), &target, output).map(answer);
         }
+        Command::Policy { command } => policy::run(io, environment, command)?,
         Command::Denied {
             id,
             as_rules,

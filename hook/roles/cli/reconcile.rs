@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::args::Output;
+use super::{endpoint, policy};
 use crate::apply;
 use crate::error::{ErrorList, Result};
 use crate::inspect;
@@ -15,6 +16,7 @@ use crate::kernel::whole::{self, Changes};
 use crate::kernel::{probe, process};
 use crate::plan;
 use crate::plan::reconcile::{LanEndpoint, Uplinks};
+use crate::plan::revise::Change;
 use crate::roles::environment::Environment;
 use crate::roles::io::Io;
 use crate::roles::render;
@@ -40,6 +42,8 @@ struct Answer {
     unloaded: Vec<String>,
     /// Endpoints whose addresses another uplink answers for now, by name.
     moved: Vec<String>,
+    /// Endpoints whose change of rules was killed half-way, and is in force now, by name.
+    revised: Vec<String>,
 }
 
 impl Answer {
@@ -64,6 +68,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
         {
             thread::sleep(PAUSE);
         }
+        answer.revised = revise(environment, &deadline, &mut errors)?;
         if errors.is_empty() {
             errors.keep(note_generation(environment, &deadline));
         }
@@ -121,6 +126,27 @@ fn pass(
     Ok(busy)
 }
 
+/// Puts in force what is on record, where the programs are behind it.
+fn revise(
+    environment: &Environment,
+    deadline: &Deadline,
+    errors: &mut ErrorList,
+) -> Result<Vec<String>> {
+    let mut revised = Vec::new();
+    for view in endpoint::all(environment)? {
+        let record = view.record;
+        let is_behind = view.policy.epoch != 0 && view.policy.epoch != record.epoch;
+        if record.phase != Phase::Active || !is_behind {
+            continue;
+        }
+        let done = policy::revise(environment, record.cookie, &Change::NONE, deadline);
+        if errors.keep(done).flatten().is_some() {
+            revised.push(record.name);
+        }
+    }
+    Ok(revised)
+}
+
 fn is_alive(member: &Member) -> bool {
     !process::is_dead(member.pid, member.start_time)
 }
@@ -162,6 +188,9 @@ fn text(answer: &Answer) -> String {
     }
     for name in &answer.moved {
         out += &format!("another uplink answers for the addresses of {name} now\n");
+    }
+    for name in &answer.revised {
+        out += &format!("the rules of {name} are in force as they are on record\n");
     }
     if out.is_empty() {
         "nothing to change\n".into()
