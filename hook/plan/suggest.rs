@@ -27,7 +27,7 @@ pub struct Suggestion {
 }
 
 /// The rules that there are and, for each refusal for want of a rule, one that allows no more than
-/// that: this address, this protocol, this port. Where more than [`CROWD`] addresses of the outside
+/// that: this address, this protocol, this port. Where more than eight addresses of the outside
 /// world asked for one port, `any` of them. What a rule cannot mend is passed over.
 #[must_use]
 pub fn suggest(egress: &[String], ingress: &[String], denied: &[Denied]) -> Suggestion {
