@@ -20,6 +20,9 @@ enum nk_limits {
 	NK_NAT_CHUNK = 32, /* ports; shares are whole chunks, aligned */
 	NK_NAT_CHUNKS = 65536 / NK_NAT_CHUNK,
 	NK_MAX_PUBLISHED = 65536, /* ports of all endpoints together, per family and protocol */
+	NK_NAME_BYTES =
+		256, /* of a name in wire format, length bytes included (RFC 1035, 3.1: 255) */
+	NK_LEARNED_NAMES = 4, /* that one address may have at a time */
 };
 
 enum nk_dir {
@@ -91,7 +94,12 @@ enum nk_drop {
 	NK_DROP_ADDRESS_CONFLICT = 36, /* not dropped: another machine claims the address */
 	NK_DROP_RATE = 37, /* around the queue of its device, and faster than that */
 	NK_DROP_AUDIT = 38, /* not dropped: opened a flow by NK_VERDICT_AUDIT */
-	NK_DROPS = 39,
+	NK_DROP_DNS_NAME = 39, /* a query for a name that no rule names; answered */
+	NK_DROP_DNS_TYPE = 40, /* a query for what may not be asked; answered */
+	NK_DROP_DNS_QUERY = 41, /* not exactly one plain query */
+	NK_DROP_DNS_ANSWER = 42, /* an answer to no query, or to another question, or malformed */
+	NK_DROP_DNS_TABLE = 43, /* the query could not be recorded */
+	NK_DROPS = 44,
 };
 
 struct nk_addr_key {
@@ -125,6 +133,7 @@ struct nk_local_key {
 enum nk_endpoint_flags {
 	NK_ENDPOINT_GUARD = 1 << 0, /* guard is attached: mark what passes to the host */
 	NK_ENDPOINT_RATE_INGRESS = 1 << 1, /* as NK_ADDR_RATE_INGRESS of all its addresses */
+	NK_ENDPOINT_NXDOMAIN = 1 << 2, /* the answer to queries for names that no rule names */
 };
 
 /* nk_endpoints: indexed by endpoint id; all zero where there is none. */
@@ -166,7 +175,17 @@ enum nk_table {
 	NK_TABLE_EGRESS = 0,
 	NK_TABLE_INGRESS = 1,
 	NK_TABLE_FIRST_CLASS = 2,
+	NK_TABLE_DOORS =
+		0xfffffffe, /* as a class; id and verdict are the doors, low and high half */
+	NK_TABLE_RESOLVERS = 0xffffffff, /* as addresses: those whose port 53 is filtered by name */
 };
+
+/*
+ * A door is what a rule with a name says but the name: protocol, ports, and whether
+ * private addresses count. Bit n stands for the nth of a policy.
+ */
+#define NK_DOORS_PRIVATE 0x7fffffff00000000ULL /* doors that private addresses go through */
+#define NK_DOOR_AUDIT 0x8000000000000000ULL /* no door: the name may be asked for on trial */
 
 enum nk_rule_bits {
 	NK_RULE_ADDR_BITS = 32 + 128, /* prefixlen of an address lookup */
@@ -189,6 +208,83 @@ enum nk_verdict {
 struct nk_rule {
 	__u32 id; /* class, or index of the deciding rule in its direction's list; 0 for AUDIT */
 	__u32 verdict; /* enum nk_verdict; 0 in address tables */
+};
+
+/*
+ * nk_names[slot]: names of the same policy, in wire format backwards, so that each
+ * length byte stands behind its label and a prefix is a domain. Lower case. Every
+ * entry carries what shorter ones say.
+ */
+struct nk_name_key {
+	__u32 prefixlen; /* bits */
+	__u8 name[NK_NAME_BYTES];
+};
+
+struct nk_name_rule {
+	__u64 exact; /* doors of the name itself */
+	__u64 one; /* of those with one label more, */
+	__u64 deep; /* and with one or more */
+	__u32 labels; /* of the name */
+	__u32 reserved;
+};
+
+/*
+ * nk_resolved[endpoint id]: names that were asked for, by a keyed hash of the name,
+ * which stands in the value too, as LRU elements are reused; doors are those of the
+ * policy with this epoch.
+ */
+struct nk_resolved {
+	__u64 hash;
+	__u64 doors;
+	__u32 epoch;
+	__u32 labels;
+	struct nk_name_key key;
+	__u32 pad;
+};
+
+enum nk_learned_flags {
+	NK_LEARNED_PRIVATE = 1 << 0, /* the address goes through private doors only */
+};
+
+/* nk_learned[endpoint id]: by address, the names it was the answer to. */
+struct nk_learned_name {
+	__u64 name; /* key in nk_resolved; 0 = none */
+	__u32 expires; /* tick */
+	__u32 flags; /* enum nk_learned_flags */
+};
+
+struct nk_learned {
+	struct nk_learned_name names[NK_LEARNED_NAMES];
+};
+
+/* nk_queries[endpoint id]: what was asked and not answered yet, as the resolver sees it. */
+struct nk_query_key {
+	__u8 resolver[16];
+	__be16 port; /* the container's, not its own choice for UDP */
+	__be16 id;
+	__u8 protocol;
+	__u8 local_index;
+	__u8 pad[2];
+};
+
+struct nk_query {
+	__u64 name; /* key in nk_resolved */
+	__u32 asked; /* tick */
+	__be16 port; /* as the container has it */
+	__be16 id;
+	__u16 type; /* host order */
+	__u16 bytes; /* of the question */
+	__u32 reserved;
+	__u8 question[NK_NAME_BYTES + 8]; /* name, type and class as they were sent */
+};
+
+/* nk_refused[endpoint id]: names that were refused, or passed on trial, by the same hash. */
+struct nk_refused {
+	__u64 count;
+	__u64 first; /* ns of CLOCK_BOOTTIME */
+	__u64 last;
+	__u32 passed;
+	struct nk_name_key key;
 };
 
 /* From the container's side whoever opened it. ICMP echo: both ports are the id. */
@@ -300,7 +396,8 @@ struct nk_settings {
 	__u32 multicast_ifindex; /* uplink for allowed multicast, 0 = none */
 	__u32 pad;
 	__u64 host_netns; /* cookie of the namespace that the uplinks are in */
-	__u32 reserved[10];
+	__u64 name_seed; /* random: of the hash of names */
+	__u32 reserved[8];
 };
 
 struct nk_traffic {
@@ -345,6 +442,13 @@ _Static_assert(sizeof(struct nk_published_key) == 20, "ABI");
 _Static_assert(sizeof(struct nk_published) == 8, "ABI");
 _Static_assert(sizeof(struct nk_asked) == 36, "ABI");
 _Static_assert(sizeof(struct nk_denied_key) == 24, "ABI");
+_Static_assert(sizeof(struct nk_name_key) == 260, "ABI");
+_Static_assert(sizeof(struct nk_name_rule) == 32, "ABI");
+_Static_assert(sizeof(struct nk_resolved) == 288, "ABI");
+_Static_assert(sizeof(struct nk_learned) == 64, "ABI");
+_Static_assert(sizeof(struct nk_query_key) == 24, "ABI");
+_Static_assert(sizeof(struct nk_query) == 288, "ABI");
+_Static_assert(sizeof(struct nk_refused) == 288, "ABI");
 _Static_assert(sizeof(struct nk_denied) == 24, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");

@@ -29,6 +29,7 @@
 #include "ingress.h"
 #include "send.h"
 #include "toobig.h"
+#include "dns.h"
 #include "wire.h"
 #include "reply.h"
 #include "connect.h"
@@ -55,6 +56,13 @@ const volatile struct nk_types {
 	struct nk_flow flow;
 	struct nk_nat nat;
 	struct nk_published_key published_key;
+	struct nk_name_key name_key;
+	struct nk_name_rule name_rule;
+	struct nk_resolved resolved;
+	struct nk_learned learned;
+	struct nk_query_key query_key;
+	struct nk_query query;
+	struct nk_refused refused;
 	struct nk_denied_key denied_key;
 	struct nk_denied denied;
 } nk_types = {.limits = NK_ABI_VERSION};
@@ -254,10 +262,11 @@ static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet
 /*
  * What a container sends. A verdict, or -NK_DROP_*, in this order:
  *   1. the endpoint has a policy
- *   2. to a published port of the host: it is one to that container from here on
- *   3. a live flow it opened, then one opened towards it; revoked ones drop
- *   4. ICMP errors end here: they are about a live flow or nothing
- *   5. size, route, deny rules, allow rules, the scope's default
+ *   2. to a resolver whose queries are filtered: each one is judged, flow or not
+ *   3. to a published port of the host: it is one to that container from here on
+ *   4. a live flow it opened, then one opened towards it; revoked ones drop
+ *   5. ICMP errors end here: they are about a live flow or nothing
+ *   6. size, route, deny rules, allow rules, the scope's default
  */
 static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 {
@@ -269,6 +278,11 @@ static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 		return -NK_DROP_NO_POLICY;
 	if (p->kind == NK_KIND_ERROR) {
 		verdict = nk_quote(skb, p, NK_EGRESS);
+		if (verdict)
+			return verdict;
+	}
+	if (nk_dns_concerns(p)) {
+		verdict = nk_dns_query(skb, p);
 		if (verdict)
 			return verdict;
 	}
@@ -336,6 +350,8 @@ int nk_from_container(struct __sk_buff *skb)
 	}
 	if (verdict == -NK_DROP_OVERSIZE)
 		answer = nk_toobig_answer(skb, &p);
+	else if (verdict == -NK_DROP_DNS_NAME || verdict == -NK_DROP_DNS_TYPE)
+		answer = nk_dns_refuse(skb, &p, verdict);
 	nk_denied_drop(&p, NK_EGRESS, verdict);
 	/* Fail closed: the packet itself goes nowhere, and its answer only back. */
 	return answer == TC_ACT_REDIRECT ? TC_ACT_REDIRECT : TC_ACT_SHOT;
@@ -388,6 +404,8 @@ static __always_inline int nk_host_judge(struct __sk_buff *skb, struct nk_packet
 	if (reason)
 		return reason;
 	reason = nk_ingress_known(skb, p);
+	if (!reason && nk_dns_concerns(p))
+		reason = nk_dns_answer(skb, p);
 	if (reason != NK_NO_FLOW)
 		return reason;
 	return nk_ingress_by_rules(p, scope, 0);
@@ -496,6 +514,8 @@ static __noinline int nk_wire_translated(struct __sk_buff *skb, struct nk_packet
 		return TCX_NEXT;
 	if (!reason)
 		reason = nk_wire_translate(skb, p, port, &target);
+	if (!reason && nk_dns_concerns(p))
+		reason = nk_dns_answer(skb, p);
 	if (reason) {
 		nk_denied_drop(p, NK_INGRESS, reason);
 		return TCX_DROP;
@@ -532,6 +552,8 @@ int nk_from_wire(struct __sk_buff *skb)
 	reason = receiver->flags & NK_ADDR_MASQUERADE
 			 ? -NK_DROP_NAT_DIRECT
 			 : nk_wire_judge(skb, &p, target.primary_ifindex);
+	if (!reason && nk_dns_concerns(&p))
+		reason = nk_dns_answer(skb, &p);
 	if (reason) {
 		nk_denied_drop(&p, NK_INGRESS, reason);
 		return TCX_DROP;

@@ -118,7 +118,9 @@ static __noinline int nk_flow_rejudge(struct nk_packet *p, struct nk_flow *flow,
 		return -NK_DROP_FLOW_TABLE;
 	if (nk_parse_is_icmp(p)) /* only echo has flows, and a request opened it */
 		port = bpf_htons(p->is_v6 ? NK_ICMPV6_ECHO : NK_ICMP_ECHO);
+	p->is_live = 1;
 	reason = nk_policy_judge(p, opener, flow->scope, port, &flow->rule);
+	p->is_live = 0;
 	if (reason) {
 		bpf_map_delete_elem(table, &p->key);
 		return reason;

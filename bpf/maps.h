@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Every map, all pinned and filled by user space, which also creates the inner
- * maps. Programs write only nk_flows', nk_nats' and nk_denied's inner maps,
- * nk_counters' elements, nk_uplinks' probed, nk_endpoints' answered and rate_paid.
- * Pinning is not left to libbpf, since the directory depends on the host's
+ * maps. Programs write only inner maps of nk_flows, nk_nats, nk_denied, nk_queries,
+ * nk_resolved, nk_learned and nk_refused, nk_counters' elements, nk_uplinks' probed, nk_endpoints'
+ * answered and rate_paid. Pinning is not left to libbpf, since the directory depends on the host's
  * bpffs, and inner maps have no name of their own.
  *
  * Neighbours: abi.h has the types. Mustn't: hold lookups.
@@ -81,6 +81,79 @@ struct {
 	__type(key, __u32);
 	__array(values, struct nk_rules_inner);
 } nk_rules SEC(".maps");
+
+/* By slot as nk_rules; there only where a policy has names, or is on trial. */
+struct nk_names_inner {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct nk_name_key);
+	__type(value, struct nk_name_rule);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 2 * NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_names_inner);
+} nk_names SEC(".maps");
+
+/* By endpoint id, as the next three; there only where names were ever in a policy. */
+struct nk_queries_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct nk_query_key);
+	__type(value, struct nk_query);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_queries_inner);
+} nk_queries SEC(".maps");
+
+struct nk_resolved_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct nk_resolved);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_resolved_inner);
+} nk_resolved SEC(".maps");
+
+struct nk_learned_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct nk_addr_key);
+	__type(value, struct nk_learned);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_learned_inner);
+} nk_learned SEC(".maps");
+
+struct nk_refused_inner {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct nk_refused);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, NK_MAX_ENDPOINTS);
+	__type(key, __u32);
+	__array(values, struct nk_refused_inner);
+} nk_refused SEC(".maps");
 
 /*
  * 2 * endpoint id + direction of the opener. LRU, so that a full table costs

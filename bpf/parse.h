@@ -80,6 +80,7 @@ struct nk_packet {
 	 * (from the wire) or for the remote one (from and to other containers).
 	 */
 	__be16 nat_port;
+	__u8 is_live; /* of a flow that lives and is judged anew */
 	__u8 audited; /* no rule allows it: the enum nk_drop that trial mode spared it */
 } __attribute__((aligned(8)));
 

@@ -5,9 +5,11 @@
  *   1. no policy loaded          drop, NO_POLICY
  *   2. a deny rule covers it     drop, DENY_RULE
  *   3. an allow rule covers it   pass
- *   4. it is on trial            pass, and say so: p->audited
- *   5. none of these             drop, with the scope as the reason
- * Two lookups at most, however many rules there are.
+ *   4. its name is allowed       pass: the address was the answer to one, names.h
+ *   5. it is on trial            pass, and say so: p->audited
+ *   6. none of these             drop, with the scope as the reason
+ * Two lookups at most, however many rules there are, and some more where addresses
+ * were learned by name.
  */
 #ifndef __NK_POLICY_H
 #define __NK_POLICY_H
@@ -17,6 +19,8 @@ struct nk_class_data {
 	__u8 protocol;
 	__be16 port;
 };
+
+#include "names.h"
 
 /* 0 = no policy, which drops: fail closed while user space fills the maps. */
 static __always_inline __u64 nk_policy_load(__u32 endpoint_id)
@@ -58,9 +62,9 @@ static __always_inline int nk_policy_default(__u32 scope, __u8 protocol)
 	return -NK_DROP_PROTOCOL;
 }
 
-/* The deciding entry, copied; id 0 or verdict NONE when nothing covers it. */
-static __always_inline int nk_policy_lookup(void *trie, const struct nk_packet *p, __u32 dir,
-					    struct nk_class_data data, struct nk_rule *found)
+/* The deciding entry, copied; verdict NONE when nothing covers it. */
+static __always_inline void nk_policy_lookup(void *trie, const struct nk_packet *p, __u32 dir,
+					     struct nk_class_data data, struct nk_rule *found)
 {
 	struct nk_rule_key key = {.prefixlen = NK_RULE_ADDR_BITS, .table = bpf_htonl(dir)};
 	struct nk_rule *entry;
@@ -69,18 +73,16 @@ static __always_inline int nk_policy_lookup(void *trie, const struct nk_packet *
 	__builtin_memcpy(key.data, p->key.remote, sizeof(key.data));
 	entry = bpf_map_lookup_elem(trie, &key);
 	if (!entry)
-		return NK_VERDICT_NONE;
+		return;
 	class = entry->id;
 	if (class < NK_TABLE_FIRST_CLASS) /* 0: no rule covers the address */
-		return NK_VERDICT_NONE;
+		return;
 	key.prefixlen = NK_RULE_PORT_BITS;
 	key.table = bpf_htonl(class);
 	__builtin_memcpy(key.data, &data, sizeof(data));
 	entry = bpf_map_lookup_elem(trie, &key);
-	if (!entry)
-		return NK_VERDICT_NONE;
-	*found = *entry;
-	return found->verdict;
+	if (entry)
+		*found = *entry;
 }
 
 /*
@@ -101,13 +103,16 @@ static __noinline int nk_policy_judge(struct nk_packet *p, __u32 dir, __u32 scop
 	trie = p->word ? bpf_map_lookup_elem(&nk_rules, &slot) : 0;
 	if (!trie)
 		return -NK_DROP_NO_POLICY;
-	switch (nk_policy_lookup(trie, p, dir, data, &found)) {
-	case NK_VERDICT_ALLOW:
+	nk_policy_lookup(trie, p, dir, data, &found);
+	if (found.verdict == NK_VERDICT_ALLOW) {
 		*rule = found.id;
 		return 0;
-	case NK_VERDICT_DENY:
+	}
+	if (found.verdict == NK_VERDICT_DENY)
 		return -NK_DROP_DENY_RULE;
-	case NK_VERDICT_AUDIT:
+	if (dir == NK_EGRESS && nk_names_trie(p->word) && nk_names_allow(p, *(__u32 *)&data))
+		return 0;
+	if (found.verdict == NK_VERDICT_AUDIT) {
 		p->audited = -nk_policy_default(scope, p->key.protocol);
 		return 0;
 	}

@@ -71,6 +71,8 @@ pub struct Limits {
     pub rules: u32,
     /// Distinct refusals on record, of each direction.
     pub denied: u32,
+    /// Addresses learned by name.
+    pub learned: u32,
 }
 
 impl Default for Limits {
@@ -80,6 +82,7 @@ impl Default for Limits {
             flows_in: 2048,
             rules: 100_000,
             denied: 256,
+            learned: 2048,
         }
     }
 }
@@ -93,6 +96,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Name servers of the containers; `None` = the host's.
     pub resolvers: Option<Vec<IpAddr>>,
+    /// Queries for names that no rule names are answered with NXDOMAIN instead of REFUSED.
+    pub nxdomain: bool,
     /// Named rules; `default` is in effect where no other is named.
     pub profiles: BTreeMap<String, Profile>,
     /// What annotations may ask for at most; `None` = whatever they like.
@@ -115,6 +120,7 @@ impl Default for Config {
             uplinks: None,
             pools: Vec::new(),
             resolvers: None,
+            nxdomain: false,
             profiles: BTreeMap::new(),
             ceiling: None,
             limits: Limits::default(),

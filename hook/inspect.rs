@@ -10,6 +10,7 @@ use crate::state::Paths;
 use crate::state::store::View;
 use crate::types::denied::Denied;
 use crate::types::id::{EndpointId, NetnsCookie};
+use crate::types::learned::Learned;
 use crate::types::record::{EndpointRecord, Phase};
 
 pub use crate::kernel::bpf::maps::{Counters, Traffic};
@@ -131,6 +132,18 @@ pub fn denied(paths: &Paths, id: EndpointId) -> Result<Vec<Denied>> {
         return Ok(Vec::new());
     }
     load::open_maps(&pins)?.denied(id)
+}
+
+/// Addresses that an endpoint learned by name; nothing while no programs are loaded.
+///
+/// # Errors
+/// When the maps cannot be read.
+pub fn learned(paths: &Paths, id: EndpointId) -> Result<Vec<Learned>> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    if !load::has_maps(&pins) {
+        return Ok(Vec::new());
+    }
+    load::open_maps(&pins)?.learned(id)
 }
 
 /// Programs and links.

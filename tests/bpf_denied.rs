@@ -181,7 +181,7 @@ mod root {
     #[ignore = "root"]
     fn the_end_of_a_trial_ends_what_it_let_through() {
         let mut d = on_trial("", "");
-        let packet = udp("10.87.0.2:4000", "192.0.2.7:53");
+        let packet = udp("10.87.0.2:4000", "192.0.2.7:99");
         assert!(d.sends(0, &packet).audited);
         assert!(!d.sends(0, &packet).audited);
         // New rules, still on trial: the flow is judged anew and noted no second time.

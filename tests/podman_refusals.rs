@@ -141,8 +141,8 @@ mod guest {
             (auto().egress("\"tcp:any\""), &["egress", "quote"]),
             (auto().egress("tcp:any:80\nudp:any"), &["egress", "newline"]),
             (
-                auto().egress("tcp:example.org:443"),
-                &["egress", "example.org", "not yet supported"],
+                auto().egress("tcp:*.co.uk:443"),
+                &["egress", "*.co.uk", "public suffix"],
             ),
             (
                 auto().with("publish", "8080:80/sctp"),
@@ -156,7 +156,7 @@ mod guest {
                 auto().with("rate-ingress", "8k"),
                 &["rate-ingress", "8000", "between 16k and 1000G"],
             ),
-            (auto().with("mode", "audit"), &["mode", "not yet supported"]),
+            (auto().with("mode", "trial"), &["mode", "enforce, audit"]),
             (
                 auto().with("reach", "near"),
                 &["reach", "near", "routed", "lan", "masquerade"],

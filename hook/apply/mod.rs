@@ -318,6 +318,10 @@ pub fn revise(
     let Some(revision) = decide(&record, maps.policy(record.id)?)? else {
         return Ok(None);
     };
+    if revision.names.is_some() {
+        maps.ensure_name_tables(record.id, revision.learned)?;
+    }
+    maps.fill_names(revision.next.slot, revision.names.as_deref())?;
     maps.fill_rules(revision.next.slot, &revision.entries)?;
     let ledger = store.lock_ledger(deadline)?;
     // Read again: members come and go under the ledger lock alone.

@@ -27,6 +27,9 @@ const MAX_RULES: u32 = 1_000_000;
 /// Most refusals on record per endpoint and direction.
 const MAX_DENIED: u32 = 1 << 16;
 
+/// Most addresses learned by name per endpoint.
+const MAX_LEARNED: u32 = 1 << 16;
+
 /// Where podman takes the addresses of its own networks from: the default bridge and
 /// `default_subnet_pools`, containers.conf(5). It fills them from the lowest, so the first two are
 /// refused and the others only warned of.
@@ -134,6 +137,7 @@ impl<'t> Reader<'t> {
             uplinks: root.get("uplinks").and_then(|v| self.uplinks(v)),
             pools: root.get("pool").map_or_else(Vec::new, |v| self.pools(v)),
             resolvers: root.get("dns").and_then(|v| self.dns(v)),
+            nxdomain: root.get("dns").is_some_and(|v| self.nxdomain(v)),
             profiles: root
                 .get("profile")
                 .map_or_else(BTreeMap::new, |v| self.profiles(v)),
@@ -335,7 +339,7 @@ impl<'t> Reader<'t> {
 
     fn dns(&mut self, value: &Value<'t>) -> Option<Vec<IpAddr>> {
         let table = self.table(value, "dns")?;
-        self.keys(table, "dns.", &["servers"], &["search"]);
+        self.keys(table, "dns.", &["servers", "refused"], &["search"]);
         let mut servers = Vec::new();
         for (text, span) in self.strings(table.get("servers")?, "dns.servers") {
             let message = match text.parse::<IpAddr>() {
@@ -352,6 +356,23 @@ impl<'t> Reader<'t> {
             self.fault(&span, format!("dns.servers: {message}"));
         }
         Some(servers)
+    }
+
+    /// How queries for other names are answered: `dns.refused`.
+    fn nxdomain(&mut self, value: &Value<'t>) -> bool {
+        let table = value.get_ref().as_table();
+        let Some(value) = table.and_then(|t| t.get("refused")) else {
+            return false;
+        };
+        match value.get_ref().as_str() {
+            Some("refused") => false,
+            Some("nxdomain") => true,
+            _ => {
+                let wanted = "dns.refused: not one of: refused, nxdomain";
+                self.fault(&value.span(), wanted);
+                false
+            }
+        }
     }
 
     fn profiles(&mut self, value: &Value<'t>) -> BTreeMap<String, Profile> {
@@ -457,14 +478,15 @@ impl<'t> Reader<'t> {
         self.keys(
             table,
             "limits.",
-            &["flows_out", "flows_in", "rules", "denied"],
-            &["learned"],
+            &["flows_out", "flows_in", "rules", "denied", "learned"],
+            &[],
         );
         for (key, most, place) in [
             ("flows_out", MAX_FLOWS, &mut limits.flows_out),
             ("flows_in", MAX_FLOWS, &mut limits.flows_in),
             ("rules", MAX_RULES, &mut limits.rules),
             ("denied", MAX_DENIED, &mut limits.denied),
+            ("learned", MAX_LEARNED, &mut limits.learned),
         ] {
             let Some(value) = table.get(key) else {
                 continue;

@@ -20,6 +20,7 @@ fn no_text_is_the_default() {
         flows_in: 2048,
         rules: 100_000,
         denied: 256,
+        learned: 2048,
     };
     assert_eq!(Config::default().limits, limits);
 }
@@ -88,7 +89,8 @@ ingress = ""
             flows_out: 4096,
             flows_in: 1,
             rules: 5,
-            denied: 9
+            denied: 9,
+            learned: 2048
         }
     );
     assert!(config.allow_net_admin && config.audit_allowed);

@@ -9,6 +9,10 @@ use std::rc::Rc;
 
 use ipnet::IpNet;
 
+pub use names::NameEntry;
+
+use names::Names;
+
 use super::policy::{Effect, Policy, Scopes, Term};
 use super::rules::{Protocol, number};
 use crate::error::{Error, Kind, Result};
@@ -16,6 +20,7 @@ use crate::types::addr::{mapped, mapped_prefix_len};
 use crate::types::direction::Direction;
 
 mod classes;
+mod names;
 #[cfg(test)]
 mod tests;
 
@@ -78,7 +83,21 @@ pub fn compile(policy: &Policy) -> Result<Vec<TrieEntry>> {
             }
         }
     }
+    let names = Names::of(policy)?;
+    if policy.filters_names() {
+        names.rows(&policy.places.resolvers, &mut entries);
+    }
     Ok(entries)
+}
+
+/// The names of both; `None` where DNS is not filtered.
+///
+/// # Errors
+/// [`crate::error::Kind::BadInput`] for more different ports than there are doors.
+pub fn compile_names(policy: &Policy) -> Result<Option<Vec<NameEntry>>> {
+    let names = Names::of(policy)?;
+    let is_filtered = policy.filters_names();
+    Ok(is_filtered.then(|| names.entries(policy.audit)))
 }
 
 fn too_many() -> Error {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::compile::compile;
+use super::compile::{compile, compile_names};
 use super::ipam::{Field, words};
 use super::lan;
 use super::link::{self, Uplinks};
@@ -189,6 +189,7 @@ fn design(
     let places = rulebook::places(field.config, field.host, field.uplinks);
     let policy = rulebook::in_effect(wishes, field.config, places, faults);
     let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
+    let names = policy.as_ref().and_then(|p| faults.keep(compile_names(p)));
     let primary = faults.keep(link::primary(field.host, field.ledger));
     let sizes = field.uplinks.sizes();
     // Without an uplink, which is a fault of its own, there is no MTU to compare with.
@@ -236,6 +237,9 @@ fn design(
         maps: MapSpec {
             id,
             policy: entries?,
+            names: names?,
+            learned: field.config.limits.learned,
+            nxdomain: field.config.nxdomain,
             epoch: 1,
             slot: 2 * id.0,
             flows_out: field.config.limits.flows_out,

@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::rules::{Ports, Protocol, Rule, RuleSet, Target, number};
 use crate::config::Profile;
 use crate::types::direction::Direction;
+use crate::types::domain::Domain;
 use crate::types::scope::Scope;
 
 #[cfg(test)]
@@ -44,6 +45,21 @@ pub struct Policy {
 /// Whether a rule asks for no more than the ceiling allows.
 #[must_use]
 pub fn is_within(ceiling: &RuleSet, rule: &Rule, places: &Places) -> bool {
+    if let Target::Name(pattern) = &rule.target {
+        let mut bounds = ceiling.rules().iter().filter(|r| !r.deny);
+        return bounds.any(|bound| {
+            let has_names = match &bound.target {
+                Target::Any => !rule.private_ok,
+                Target::Name(outer) => {
+                    outer.covers(pattern) && (bound.private_ok || !rule.private_ok)
+                }
+                _ => false,
+            };
+            has_names
+                && covers_proto(bound.proto, rule.proto)
+                && covers_ports(bound.ports, rule.ports)
+        });
+    }
     let bounds = ceiling.rules().iter().filter(|r| !r.deny);
     let bounds: Vec<Term> = bounds.map(|r| Term::of(r, 0, places)).collect();
     let whole = Term::of(rule, 0, places);
@@ -62,6 +78,9 @@ pub enum Effect {
     /// Passes, and is recorded.
     Audit,
 }
+
+/// In place of the index of a rule, where nobody wrote one.
+const NO_RULE: u32 = u32::MAX;
 
 /// A rule with all it refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +150,40 @@ impl Policy {
         }
     }
 
+    /// Whether queries to the resolvers are filtered, and answers learned: where rules have names, and
+    /// on trial, which would not know what a workload means else.
+    #[must_use]
+    pub fn filters_names(&self) -> bool {
+        self.audit || self.named_rules().next().is_some()
+    }
+
+    /// Rules of egress with names, as far as the ceiling allows them, with their indexes.
+    pub fn named_rules(&self) -> impl Iterator<Item = (u32, &Rule)> {
+        let ceiling = self.ceiling.as_ref().map(|c| c.rules(Direction::Egress));
+        let rules = (0..).zip(self.egress.rules());
+        rules.filter(move |(_, rule)| {
+            matches!(rule.target, Target::Name(_))
+                && ceiling.is_none_or(|c| is_within(c, rule, &self.places))
+        })
+    }
+
+    /// Names have to be asked for: who filters queries allows that much of the resolvers, wherever
+    /// these are. The first rule with a name says so; on trial, none may ([`NO_RULE`]).
+    fn lookups(&self) -> Option<Term> {
+        let named = self.named_rules().next();
+        let resolvers = self.places.resolvers.iter();
+        self.filters_names().then(|| Term {
+            effect: Effect::Allow,
+            rule: named.map_or(NO_RULE, |(index, _)| index),
+            nets: resolvers.map(|a| (IpNet::from(*a), Scopes::ALL)).collect(),
+            proto: Protocol::TcpUdp,
+            ports: Some(Ports {
+                first: 53,
+                last: 53,
+            }),
+        })
+    }
+
     /// The rule that a verdict names, as written.
     #[must_use]
     pub fn text(&self, direction: Direction, rule: usize) -> Option<&str> {
@@ -169,8 +222,20 @@ impl Policy {
         if self.audit {
             terms.extend(trial.into_iter().map(Term::on_trial));
         }
+        if direction == Direction::Egress {
+            terms.extend(self.lookups());
+        }
         terms.retain(|t| !t.nets.is_empty());
         terms
+    }
+}
+
+/// Whether `outer` has all ports that `inner` has.
+fn covers_ports(outer: Option<Ports>, inner: Option<Ports>) -> bool {
+    match (outer, inner) {
+        (None, _) => true,
+        (Some(outer), Some(inner)) => outer.first <= inner.first && inner.last <= outer.last,
+        (Some(_), None) => false,
     }
 }
 
@@ -240,7 +305,8 @@ impl Term {
             return;
         }
         let (proto, ports) = (self.proto, self.ports);
-        let holds = |bound: &&Self| covers_proto(bound.proto, proto) && bound.covers_ports(ports);
+        let holds =
+            |bound: &&Self| covers_proto(bound.proto, proto) && covers_ports(bound.ports, ports);
         let bounds: Vec<&Self> = ceiling.iter().filter(holds).collect();
         for (net, scopes) in &mut self.nets {
             let nets = bounds.iter().flat_map(|b| &b.nets);
@@ -248,14 +314,6 @@ impl Term {
             *scopes = scopes.both(outer.fold(Scopes::default(), |all, (_, s)| all.or(*s)));
         }
         self.nets.retain(|(_, scopes)| !scopes.is_empty());
-    }
-
-    fn covers_ports(&self, ports: Option<Ports>) -> bool {
-        match (self.ports, ports) {
-            (None, _) => true,
-            (Some(outer), Some(inner)) => outer.first <= inner.first && inner.last <= outer.last,
-            (Some(_), None) => false,
-        }
     }
 
     fn matches(&self, packet: &Packet) -> bool {
@@ -349,7 +407,7 @@ const MULTICAST: [IpNet; 2] = [
 /// is one address. A deny rule matches whatever its prefix covers, in every scope: it must not be
 /// narrower than it reads.
 fn reaches(rule: &Rule, places: &Places) -> Vec<(IpNet, Scopes)> {
-    match rule.target {
+    match &rule.target {
         Target::Any if rule.deny => every(Scopes::ALL),
         Target::Any => every(Scopes::only(Scope::Outside)),
         Target::Host => every(Scopes::only(Scope::Host)),
@@ -362,8 +420,10 @@ fn reaches(rule: &Rule, places: &Places) -> Vec<(IpNet, Scopes)> {
             .iter()
             .map(|a| (IpNet::from(*a), Scopes::ALL))
             .collect(),
-        Target::Net(net) if rule.deny => vec![(net, Scopes::ALL)],
-        Target::Net(net) => vec![(net, allowed_scopes(&net, places))],
+        Target::Net(net) if rule.deny => vec![(*net, Scopes::ALL)],
+        Target::Net(net) => vec![(*net, allowed_scopes(net, places))],
+        // What they are, the endpoint learns.
+        Target::Name(_) => Vec::new(),
     }
 }
 
@@ -382,6 +442,33 @@ fn allowed_scopes(net: &IpNet, places: &Places) -> Scopes {
         .and_if(single, Scope::Host)
         .and_if(single || inside(&places.pools), Scope::Containers)
         .and_if(single || inside(&places.networks), Scope::Network)
+}
+
+/// Which rule lets a container connect to a name, wherever its addresses are; for who knows the name
+/// of an address.
+#[must_use]
+pub fn evaluate_name(policy: &Policy, name: &Domain, proto: u8, port: u16) -> Option<usize> {
+    let is_about = |rule: &Rule| match &rule.target {
+        Target::Name(pattern) => {
+            pattern.matches(name)
+                && has_proto(rule.proto, proto)
+                && rule.ports.is_none_or(|p| p.contains(port))
+        }
+        _ => false,
+    };
+    let found = policy.named_rules().find(|(_, rule)| is_about(rule));
+    found.and_then(|(index, _)| usize::try_from(index).ok())
+}
+
+/// Of either family's ICMP, since a name has addresses of both.
+fn has_proto(rule: Protocol, proto: u8) -> bool {
+    match rule {
+        Protocol::Any => true,
+        Protocol::One(n) => n == proto,
+        Protocol::Icmp => matches!(proto, number::ICMP | number::ICMPV6),
+        Protocol::TcpUdp => matches!(proto, number::TCP | number::UDP),
+        Protocol::Ported => matches!(proto, number::TCP | number::UDP | number::SCTP),
+    }
 }
 
 /// Walks all rules of a direction: a deny wins over every allow, order does not matter otherwise.

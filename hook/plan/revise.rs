@@ -1,7 +1,7 @@
 //! Rules of an endpoint that runs, changed: by an administrator's word, or since the config did.
 //! Pure.
 
-use super::compile::{TrieEntry, compile};
+use super::compile::{NameEntry, TrieEntry, compile, compile_names};
 use super::policy::Policy;
 use super::rules::{Rule, RuleSet};
 use super::{policy_of, rulebook};
@@ -68,6 +68,10 @@ pub struct Revision {
     pub ceiling: Option<RuleTexts>,
     /// What the kernel gets.
     pub entries: Vec<TrieEntry>,
+    /// Names of it; `None` where DNS is not filtered.
+    pub names: Option<Vec<NameEntry>>,
+    /// Elements of the table of learned addresses, where it has none yet.
+    pub learned: u32,
     /// Where, and which number it has.
     pub next: PolicyWord,
     /// What is odd, but not wrong.
@@ -146,6 +150,8 @@ pub fn revise(
     }
     Ok(Some(Revision {
         entries: compile(&policy)?,
+        names: compile_names(&policy)?,
+        learned: config.limits.learned,
         egress: policy.egress.texts(),
         ingress: policy.ingress.texts(),
         mode: if policy.audit {

@@ -110,8 +110,15 @@ pub(super) fn check(policy: &Policy, config: &Config) -> Result<()> {
         let message = format!("{count} rules, and limits.rules of the config allows {most}");
         faults.push(Error::new(Kind::BadInput, message));
     }
-    let named = all().find(|r| r.target == Target::Resolver);
-    if let (Some(rule), true) = (named, policy.places.resolvers.is_empty()) {
+    if let Some(rule) = policy.ingress.named() {
+        let message = format!(
+            "rule {:?}: ingress has no names, since nobody can ask who comes",
+            rule.text
+        );
+        faults.push(Error::new(Kind::BadInput, message).with_hint("write the addresses"));
+    }
+    let needs = all().find(|r| matches!(r.target, Target::Name(_) | Target::Resolver));
+    if let (Some(rule), true) = (needs, policy.places.resolvers.is_empty()) {
         let message = format!(
             "rule {:?}: this host has no name server that a container can reach",
             rule.text

@@ -8,6 +8,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use crate::error::{ErrorList, Result};
+use crate::types::domain::Pattern;
 
 mod parse;
 #[cfg(test)]
@@ -65,10 +66,12 @@ pub enum Protocol {
 }
 
 /// What a rule is about on the remote side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// These addresses; a single one has the full prefix length.
     Net(IpNet),
+    /// The addresses of these names, as the endpoint's resolvers say them.
+    Name(Pattern),
     /// The outside world.
     Any,
     /// This host's own addresses.
@@ -115,6 +118,8 @@ pub struct Rule {
     pub target: Target,
     /// Of the remote side in egress, of the container in ingress; types for ICMP; `None` = all.
     pub ports: Option<Ports>,
+    /// `+private-ok`: private addresses of the name count too.
+    pub private_ok: bool,
 }
 
 impl Rule {
@@ -126,11 +131,16 @@ impl Rule {
         parse::rule(text)
     }
 
+    /// All of it but the spelling.
+    fn says(&self) -> (bool, Protocol, &Target, Option<Ports>, bool) {
+        let Self { deny, proto, .. } = *self;
+        (deny, proto, &self.target, self.ports, self.private_ok)
+    }
+
     /// True if both say the same, however they are spelt.
     #[must_use]
     pub fn says_same(&self, other: &Self) -> bool {
-        (self.deny, self.proto, self.target, self.ports)
-            == (other.deny, other.proto, other.target, other.ports)
+        self.says() == other.says()
     }
 }
 
@@ -183,6 +193,13 @@ impl RuleSet {
     #[must_use]
     pub fn texts(&self) -> Vec<String> {
         self.rules.iter().map(|r| r.text.clone()).collect()
+    }
+
+    /// The first rule with a name.
+    #[must_use]
+    pub fn named(&self) -> Option<&Rule> {
+        let mut rules = self.rules.iter();
+        rules.find(|r| matches!(r.target, Target::Name(_)))
     }
 
     /// What is odd, but not wrong: duplicates.

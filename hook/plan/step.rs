@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::compile::TrieEntry;
+use super::compile::{NameEntry, TrieEntry};
 use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::name::IfName;
 use crate::types::port::{PortRange, PortShare};
@@ -115,6 +115,12 @@ pub struct MapSpec {
     pub id: EndpointId,
     /// The compiled rules of both directions.
     pub policy: Vec<TrieEntry>,
+    /// Names of the policy; `None` where DNS is not filtered.
+    pub names: Option<Vec<NameEntry>>,
+    /// Elements of the table of learned addresses, where there are names.
+    pub learned: u32,
+    /// `NK_ENDPOINT_NXDOMAIN`.
+    pub nxdomain: bool,
     /// Epoch of the policy; never 0.
     pub epoch: u32,
     /// Index into `nk_rules`: 2 * id, or that + 1.
@@ -356,7 +362,14 @@ impl Step {
                 format!("set net.{family}.conf.{device}.{name}={value} ({side})")
             }
             Self::FillMaps(m) => {
-                format!("write {} policy entries to slot {}", m.policy.len(), m.slot)
+                let names = m.names.as_ref().map_or_else(String::new, |names| {
+                    format!(" and {} of names", names.len())
+                });
+                format!(
+                    "write {} policy entries{names} to slot {}",
+                    m.policy.len(),
+                    m.slot
+                )
             }
             Self::AttachPrograms { guard: false } => "attach from_container, to_container".into(),
             Self::AttachPrograms { guard: true } => {

@@ -27,7 +27,7 @@ pub struct Suggestion {
 }
 
 /// The rules that there are and, for each refusal for want of a rule, one that allows no more than
-/// that: this address, this protocol, this port. Where more than eight addresses of the outside
+/// that: this address, or the name that it was asked for by, this protocol, this port. Where more than eight addresses of the outside
 /// world asked for one port, `any` of them. What a rule cannot mend is passed over.
 #[must_use]
 pub fn suggest(egress: &[String], ingress: &[String], denied: &[Denied]) -> Suggestion {
@@ -39,10 +39,19 @@ pub fn suggest(egress: &[String], ingress: &[String], denied: &[Denied]) -> Sugg
     let crowded = crowded(denied);
     for one in denied {
         let Some(remote) = one.remote else {
+            // Asked for in vain; for which port, nobody has said yet.
+            if let (Some(name), false) = (&one.name, one.passed) {
+                suggestion
+                    .left
+                    .push((one.direction, format!("tcp:{name}:443")));
+            }
             continue;
         };
         let (target, is_left) = match reason(one.reason).map(|r| r.name) {
             Some("no-rule") if crowded.contains(&door(one)) => ("any".to_owned(), false),
+            Some("no-rule" | "protocol") if one.name.is_some() => {
+                (one.name.clone().unwrap_or_default(), false)
+            }
             Some("no-rule" | "protocol" | "containers" | "other-network") => (exact(remote), false),
             Some(keyword @ ("host" | "metadata" | "link-local" | "multicast")) => {
                 (keyword.to_owned(), true)

@@ -13,6 +13,9 @@ pub struct Denied {
     pub direction: Direction,
     /// `None` where the packet was not understood that far; then protocol and port are 0 too.
     pub remote: Option<IpAddr>,
+    /// A name that led to the remote address; or that was asked for, where there is none.
+    #[serde(default)]
+    pub name: Option<String>,
     /// IP protocol number.
     pub protocol: u8,
     /// The remote one in egress, the container's in ingress; the type for ICMP.

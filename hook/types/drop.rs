@@ -57,6 +57,11 @@ pub const DROP_REASONS: &[DropReason] = reasons! {
     36 "address-conflict" "another machine on the network claims the container's address (seen, not dropped)";
     37 "rate" "around the queue that keeps the container's rate-egress, and faster than that";
     38 "audit" "no rule allows it, and it passed because the container is on trial (mode=audit)";
+    39 "dns-name" "a DNS query for a name that no rule names; answered at once";
+    40 "dns-type" "a DNS query of a type that may not be asked for; answered at once";
+    41 "dns-query" "to a resolver, and not exactly one plain DNS query";
+    42 "dns-answer" "from a resolver, and no answer to what was asked";
+    43 "dns-table" "the DNS query or its answer could not be recorded";
 };
 
 /// The reason with this ABI number.

@@ -3,8 +3,10 @@
 pub mod addr;
 pub mod denied;
 pub mod direction;
+pub mod domain;
 pub mod drop;
 pub mod id;
+pub mod learned;
 pub mod lease;
 pub mod mode;
 pub mod name;

@@ -16,6 +16,7 @@
 pub mod checksum;
 pub mod datapath;
 pub mod denied;
+pub mod dns;
 pub mod oracle;
 pub mod packet;
 pub mod random;

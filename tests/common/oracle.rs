@@ -248,7 +248,7 @@ fn says_proto(rule: &Rule, proto: u8, remote: IpAddr) -> bool {
 }
 
 fn says_target(rule: &Rule, places: &Places, scope: Scope, remote: IpAddr) -> bool {
-    let net = match rule.target {
+    let net = match &rule.target {
         Target::Any => return rule.deny || scope == Scope::Outside,
         Target::Host => return scope == Scope::Host,
         Target::Containers => return scope == Scope::Containers,
@@ -256,7 +256,8 @@ fn says_target(rule: &Rule, places: &Places, scope: Scope, remote: IpAddr) -> bo
         Target::LinkLocal => return scope == Scope::LinkLocal,
         Target::Multicast => return scope == Scope::Multicast,
         Target::Resolver => return places.resolvers.contains(&remote),
-        Target::Net(net) => net,
+        Target::Net(net) => *net,
+        Target::Name(_) => panic!("names are bpf_dns.rs's"),
     };
     let exact = net.prefix_len() == net.max_prefix_len();
     let within = |outer: &str| outer.parse::<IpNet>().expect("a prefix").contains(&net);

@@ -28,13 +28,14 @@ use crate::types::reach::Reach;
 mod counters;
 mod denied;
 mod lan;
+mod names;
 mod nat;
 mod published;
 
 pub use counters::{Counters, Traffic};
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
-pub const SHARED: [&str; 17] = [
+pub const SHARED: [&str; 22] = [
     "nk_addrs",
     "nk_asked",
     "nk_counters",
@@ -43,12 +44,17 @@ pub const SHARED: [&str; 17] = [
     "nk_flows",
     "nk_host_addrs",
     "nk_ifindexes",
+    "nk_learned",
     "nk_locals",
+    "nk_names",
     "nk_nats",
     "nk_policy",
     "nk_ports",
     "nk_published",
     "nk_published_bits",
+    "nk_queries",
+    "nk_refused",
+    "nk_resolved",
     "nk_rules",
     "nk_settings",
     "nk_uplinks",
@@ -68,12 +74,17 @@ pub struct Maps {
     flows: Map<u32, u32>,
     host_addrs: Map<types::nk_addr_key, u32>,
     ifindexes: Map<u32, u32>,
+    learned: Map<u32, u32>,
     locals: Map<types::nk_local_key, types::nk_addr_key>,
+    names: Map<u32, u32>,
     nats: Map<u32, u32>,
     ports: Map<u32, u32>,
     policy: Map<u32, types::nk_policy_word>,
     published: Map<types::nk_published_key, types::nk_published>,
     published_bits: Map<u32, u32>,
+    queries: Map<u32, u32>,
+    refused: Map<u32, u32>,
+    resolved: Map<u32, u32>,
     rules: Map<u32, u32>,
     settings: Map<u32, types::nk_settings>,
     uplinks: Map<u32, types::nk_uplink>,
@@ -105,12 +116,17 @@ impl Maps {
             flows: Map::open(&dir.join("nk_flows"))?,
             host_addrs: Map::open(&dir.join("nk_host_addrs"))?,
             ifindexes: Map::open(&dir.join("nk_ifindexes"))?,
+            learned: Map::open(&dir.join("nk_learned"))?,
             locals: Map::open(&dir.join("nk_locals"))?,
+            names: Map::open(&dir.join("nk_names"))?,
             nats: Map::open(&dir.join("nk_nats"))?,
             ports: Map::open(&dir.join("nk_ports"))?,
             policy: Map::open(&dir.join("nk_policy"))?,
             published: Map::open(&dir.join("nk_published"))?,
             published_bits: Map::open(&dir.join("nk_published_bits"))?,
+            queries: Map::open(&dir.join("nk_queries"))?,
+            refused: Map::open(&dir.join("nk_refused"))?,
+            resolved: Map::open(&dir.join("nk_resolved"))?,
             rules: Map::open(&dir.join("nk_rules"))?,
             settings: Map::open(&dir.join("nk_settings"))?,
             uplinks: Map::open(&dir.join("nk_uplinks"))?,
@@ -122,15 +138,16 @@ impl Maps {
     /// # Errors
     /// When the kernel gives no random numbers or takes no entries.
     pub(super) fn initialise(&self, host: NetnsCookie) -> Result<()> {
-        let mark_judged = random_mark()?;
-        let mut mark_reply = random_mark()?;
+        let mark_judged = random()?;
+        let mut mark_reply = random()?;
         while mark_reply == mark_judged {
-            mark_reply = random_mark()?;
+            mark_reply = random()?;
         }
         let settings = types::nk_settings {
             mark_judged,
             mark_reply,
             host_netns: host.0,
+            name_seed: u64::from(random()?) << 32 | u64::from(random()?),
             ..Default::default()
         };
         self.settings
@@ -198,9 +215,11 @@ impl Maps {
             let nat = spec
                 .nat
                 .map(|nat| scope.spawn(move || self.fill_nat(id, nat)));
+            let names = scope.spawn(|| self.fill_name_tables(spec));
             let rules = self.fill_rules(spec.slot, &spec.policy);
             joined(flows.join())?;
             joined(denied.join())?;
+            joined(names.join())?;
             nat.map_or(Ok(()), |nat| joined(nat.join()))?;
             rules
         })?;
@@ -211,6 +230,13 @@ impl Maps {
                 slot: spec.slot,
             },
         )
+    }
+
+    fn fill_name_tables(&self, spec: &MapSpec) -> Result<()> {
+        if spec.names.is_some() {
+            self.ensure_name_tables(spec.id, spec.learned)?;
+        }
+        self.fill_names(spec.slot, spec.names.as_deref())
     }
 
     fn fill_flows(&self, id: u32, out: u32, inbound: u32) -> Result<()> {
@@ -297,6 +323,12 @@ impl Maps {
             ("clear nk_rules", &self.rules, second_key),
             ("clear nk_denied", &self.denied, first_key),
             ("clear nk_denied", &self.denied, second_key),
+            ("clear nk_names", &self.names, first_key),
+            ("clear nk_names", &self.names, second_key),
+            ("clear nk_queries", &self.queries, number),
+            ("clear nk_resolved", &self.resolved, number),
+            ("clear nk_learned", &self.learned, number),
+            ("clear nk_refused", &self.refused, number),
             ("clear nk_nats", &self.nats, number),
         ];
         thread::scope(|scope| {
@@ -444,6 +476,7 @@ fn endpoint_flags(spec: &MapSpec) -> u32 {
     let all = [
         (spec.guard, flags::NK_ENDPOINT_GUARD),
         (spec.rate_ingress, flags::NK_ENDPOINT_RATE_INGRESS),
+        (spec.nxdomain, flags::NK_ENDPOINT_NXDOMAIN),
     ];
     all.iter().filter(|(is, _)| *is).map(|(_, bit)| bit.0).sum()
 }
@@ -502,7 +535,7 @@ fn checked(id: EndpointId) -> Result<u32> {
 }
 
 /// Nonzero and not to be guessed by a container.
-fn random_mark() -> Result<u32> {
+fn random() -> Result<u32> {
     loop {
         let mut bytes = [0u8; 4];
         // SAFETY: the buffer is 4 bytes long and ours.

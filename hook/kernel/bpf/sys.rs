@@ -33,6 +33,7 @@ macro_rules! plain {
 use super::skel::types;
 plain!(
     u32,
+    u64,
     types::nk_settings,
     types::nk_policy_word,
     types::nk_endpoint,
@@ -50,6 +51,13 @@ plain!(
     types::nk_counters,
     types::nk_denied_key,
     types::nk_denied,
+    types::nk_name_rule,
+    types::nk_learned,
+    types::nk_query_key,
+    types::nk_query,
+    types::nk_resolved,
+    types::nk_refused,
+    types::nk_name_key,
 );
 
 /// Of one map; twice what the largest that is listed can hold.

@@ -207,7 +207,7 @@ fn before(port: u32) -> Option<u16> {
 }
 
 /// An inclusive range as aligned prefixes: first port and number of leading bits that count.
-fn aligned(first: u16, last: u16) -> Vec<(u16, u8)> {
+pub(super) fn aligned(first: u16, last: u16) -> Vec<(u16, u8)> {
     let mut out = Vec::new();
     let (mut at, end) = (u32::from(first), u32::from(last) + 1);
     while at < end {

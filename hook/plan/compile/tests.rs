@@ -220,7 +220,7 @@ fn the_tables_say_what_the_rules_say() {
                     got <= want,
                     "seed {seed} {packet:?}: rule {got} behind {want}: {texts:?}"
                 );
-                let said = |rule| policy.text(direction, rule).unwrap().starts_with('!');
+                let said = |rule| policy.text(direction, rule).map(|t| t.starts_with('!'));
                 assert_eq!(said(got), said(want));
             }
         }

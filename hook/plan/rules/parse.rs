@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{FORM, Ports, Protocol, Rule, RuleSet, Target, number};
 use crate::error::{Error, ErrorList, Kind, Result};
+use crate::types::domain::{Depth, Domain, Pattern};
 use crate::types::name::{nearest, shown};
 
 /// Faults shown of one list; a wrong file must not fill the journal.
@@ -17,6 +18,9 @@ const MAX_FAULTS: usize = 20;
 
 /// Longest rule that is read, bytes: a name has 253, the rest is room for all around it.
 const MAX_TEXT: usize = 320;
+
+/// Behind a rule with a name: its private addresses count too.
+const PRIVATE_OK: &str = "+private-ok";
 
 const KEYWORDS: [(&str, Target); 7] = [
     ("any", Target::Any),
@@ -62,7 +66,13 @@ pub(super) fn set<'a>(
                 continue;
             }
         };
-        let says = (rule.deny, rule.proto, rule.target, rule.ports);
+        let says = (
+            rule.deny,
+            rule.proto,
+            rule.target.clone(),
+            rule.ports,
+            rule.private_ok,
+        );
         if let Some(first) = seen.get(&says) {
             let first: &String = first;
             set.warnings.push(format!(
@@ -73,6 +83,11 @@ pub(super) fn set<'a>(
         if rule.target == Target::Multicast && rule.proto == Protocol::One(number::TCP) {
             set.warnings.push(format!(
                 "rule {item:?} is about tcp, which has no multicast"
+            ));
+        }
+        if matches!(rule.target, Target::Name(_)) && rule.ports.is_none() {
+            set.warnings.push(format!(
+                "rule {item:?} is about all ports; others may share the addresses of a name"
             ));
         }
         seen.insert(says, rule.text.clone());
@@ -97,10 +112,15 @@ pub(super) fn rule(text: &str) -> Result<Rule> {
     line.refuse_foreign()?;
     let deny = text.starts_with('!');
     let rest = text.strip_prefix('!').unwrap_or(text);
+    let (rest, private_ok) = match rest.strip_suffix(PRIVATE_OK) {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
     line.refuse_bare_ipv6(rest)?;
     let (proto, rest) = line.protocol(rest)?;
     line.refuse_bare_ipv6(rest)?;
     let (target, ports) = line.target(rest)?;
+    line.check_name(&target, deny, private_ok)?;
     let ports = ports.map(|p| line.ports(p, proto)).transpose()?;
     let (proto, ports) = match (proto, ports) {
         (Some(proto), ports) => (proto, ports),
@@ -121,6 +141,7 @@ pub(super) fn rule(text: &str) -> Result<Rule> {
         proto,
         target,
         ports,
+        private_ok,
     })
 }
 
@@ -263,7 +284,7 @@ impl<'a> Line<'a> {
             None => (rest, None),
         };
         if let Some((_, target)) = KEYWORDS.iter().find(|(name, _)| *name == word) {
-            return Ok((*target, ports));
+            return Ok((target.clone(), ports));
         }
         if word.is_empty() {
             return Err(self.fault(rest, "the target is missing"));
@@ -284,11 +305,50 @@ impl<'a> Line<'a> {
         {
             return Ok((Target::Net(self.ipv4(word)?), ports));
         }
-        Err(self.no_target(word))
+        Ok((self.name(word)?, ports))
     }
 
-    /// Why a word is no target.
-    fn no_target(self, word: &str) -> Error {
+    /// A name, or why a word is none.
+    fn name(self, word: &str) -> Result<Target> {
+        let (depth, name) = match (word.strip_prefix("**."), word.strip_prefix("*.")) {
+            (Some(name), _) => (Depth::Deep, name),
+            (_, Some(name)) => (Depth::One, name),
+            _ => (Depth::Exact, word),
+        };
+        let domain = match Domain::new(name) {
+            Ok(domain) => domain,
+            Err(e) => return Err(self.no_target(word, depth, &e)),
+        };
+        if depth != Depth::Exact && is_public_suffix(&domain) {
+            let message = format!("{domain} is a public suffix: anybody can have a name below it");
+            return Err(self
+                .fault(word, message)
+                .with_hint("name the domains that are meant"));
+        }
+        Ok(Target::Name(Pattern { depth, domain }))
+    }
+
+    /// What only some rules may have to do with names.
+    fn check_name(self, target: &Target, deny: bool, private_ok: bool) -> Result<()> {
+        let is_name = matches!(target, Target::Name(_));
+        if private_ok && !is_name {
+            return Err(self
+                .fault(self.text, format!("{PRIVATE_OK} is for names only"))
+                .with_hint("leave it out: addresses count whatever they are"));
+        }
+        if is_name && deny {
+            return Err(self
+                .fault(
+                    self.text,
+                    "a name cannot be denied: its addresses are never all known",
+                )
+                .with_hint("deny the addresses, or allow fewer names"));
+        }
+        Ok(())
+    }
+
+    /// Why a word is no target; `e` says why it is no name.
+    fn no_target(self, word: &str, depth: Depth, e: &Error) -> Error {
         if word == "*" {
             return self
                 .fault(word, "* is no target")
@@ -308,6 +368,13 @@ impl<'a> Line<'a> {
         if word.contains('%') {
             return self.fault(word, "an address of a rule has no zone");
         }
+        if word.contains('+') {
+            return self
+                .fault(word, format!("behind a name only {PRIVATE_OK} can stand"))
+                .with_hint(format!(
+                    "it stands last, behind the port: NAME:443{PRIVATE_OK}"
+                ));
+        }
         if word.chars().any(|c| c.is_ascii_uppercase())
             && KEYWORDS
                 .iter()
@@ -315,14 +382,32 @@ impl<'a> Line<'a> {
         {
             return self.fault(word, "keywords are lower case");
         }
-        let fault = self.fault(
-            word,
-            format!("{word:?} is a name: names in rules are not yet supported"),
-        );
         let near = nearest(word, KEYWORDS.iter().map(|(name, _)| *name));
-        match near.filter(|_| !word.contains('.')) {
-            Some(name) => fault.with_hint(format!("did you mean the keyword {name}?")),
-            None => fault.with_hint("write the addresses, or a keyword such as any"),
+        if let Some(name) = near.filter(|_| !word.contains('.')) {
+            return self
+                .fault(
+                    word,
+                    format!("{word:?} is no keyword, and a name has two labels or more"),
+                )
+                .with_hint(format!("did you mean the keyword {name}?"));
+        }
+        if depth != Depth::Exact && !word.trim_start_matches(['*', '.']).contains('.') {
+            return self
+                .fault(
+                    word,
+                    format!("{word} would be everything below a top-level domain"),
+                )
+                .with_hint("name the domains that are meant");
+        }
+        if word.contains('*') {
+            return self
+                .fault(word, "* stands for whole labels, and only in front")
+                .with_hint("*.NAME is one label below NAME, **.NAME is one or more");
+        }
+        let fault = self.fault(word, e.to_string());
+        match e.hint() {
+            Some(hint) => fault.with_hint(hint),
+            None => fault,
         }
     }
 
@@ -433,6 +518,12 @@ impl<'a> Line<'a> {
             _ => Err(self.fault(text, format!("{text:?} is no {what} ({least} to {most})"))),
         }
     }
+}
+
+/// ICANN's part of the list alone: below a private one the owner may well be one's own.
+fn is_public_suffix(domain: &Domain) -> bool {
+    let name = domain.as_str().as_bytes();
+    psl::suffix(name).is_some_and(|s| s.as_bytes() == name && s.typ() == Some(psl::Type::Icann))
 }
 
 /// Digits, or digits-digits: what can only be ports.

@@ -35,6 +35,7 @@ fn means(text: &str, deny: bool, proto: Protocol, target: &str, ports: Option<(u
         proto,
         target,
         ports,
+        private_ok: false,
     };
     assert_eq!(rule, want);
 }
@@ -229,16 +230,92 @@ fn well_known_mistakes_have_their_own_words() {
 }
 
 #[test]
-fn names_are_not_yet_supported() {
-    for name in [
-        "example.com",
-        "tcp:*.example.com:443",
-        "**.example.com",
-        "localhost",
+fn names_are_read_with_their_depth() {
+    for (text, pattern, proto, ports, private_ok) in [
+        ("example.com", "example.com", 6, None, false),
+        ("GitHub.com:443", "github.com", 6, Some(443), false),
+        (
+            "tcp:*.example.com:443",
+            "*.example.com",
+            6,
+            Some(443),
+            false,
+        ),
+        ("udp:**.example.com", "**.example.com", 17, None, false),
+        (
+            "db.corp.example:5432+private-ok",
+            "db.corp.example",
+            6,
+            Some(5432),
+            true,
+        ),
+        (
+            "db.corp.example+private-ok",
+            "db.corp.example",
+            6,
+            None,
+            true,
+        ),
+        (
+            "**.foo.github.io:443",
+            "**.foo.github.io",
+            6,
+            Some(443),
+            false,
+        ),
+        ("co.uk:443", "co.uk", 6, Some(443), false),
     ] {
-        refused(name, &["names in rules are not yet supported"]);
+        let rule = Rule::parse(text).unwrap();
+        let Target::Name(found) = &rule.target else {
+            panic!("{text}: {rule:?}");
+        };
+        assert_eq!(found.to_string(), pattern, "{text}");
+        assert_eq!(rule.proto, Protocol::One(proto), "{text}");
+        assert_eq!(
+            rule.ports.map(|p| (p.first, p.last)),
+            ports.map(|p| (p, p)),
+            "{text}"
+        );
+        assert_eq!(rule.private_ok, private_ok, "{text}");
     }
+    let set = RuleSet::parse("GITHUB.com:443 github.com:443 example.com").unwrap();
+    assert_eq!(set.rules().len(), 2);
+    assert!(
+        set.warnings()[0].contains("says the same"),
+        "{:?}",
+        set.warnings()
+    );
+    assert!(
+        set.warnings()[1].contains("all ports"),
+        "{:?}",
+        set.warnings()
+    );
+}
+
+#[test]
+fn what_is_no_name_is_said_with_the_reason() {
     refused("contaners", &["did you mean the keyword containers?"]);
+    refused("localhost", &["has one label only", "write the whole name"]);
+    refused("*.com:443", &["everything below a top-level domain"]);
+    refused("**.uk", &["everything below a top-level domain"]);
+    refused("*.co.uk:443", &["co.uk is a public suffix", "column 1"]);
+    refused("**.com.au", &["com.au is a public suffix"]);
+    refused(
+        "tcp:a*.example.com",
+        &["whole labels, and only in front", "column 5"],
+    );
+    refused("tcp:*.*.example.com", &["whole labels, and only in front"]);
+    refused("a..example.com", &["empty label"]);
+    refused("!github.com", &["a name cannot be denied"]);
+    refused("any+private-ok", &["is for names only"]);
+    refused("192.0.2.1:443+private-ok", &["is for names only"]);
+    refused(
+        "github.com+private:443",
+        &["behind a name only +private-ok"],
+    );
+    refused("github.com/path", &["a rule has no path"]);
+    refused("github.com:443:80", &["no protocol"]);
+    refused(&format!("{}.example.com", "a".repeat(64)), &["63 bytes"]);
 }
 
 #[test]
@@ -260,7 +337,7 @@ fn duplicates_are_dropped_with_a_warning() {
 
 #[test]
 fn all_faults_of_a_list_are_told_up_to_a_number() {
-    let e = RuleSet::parse("any:0 ok.example x://y")
+    let e = RuleSet::parse("any:0 ok..example x://y")
         .unwrap_err()
         .to_string();
     assert!(e.starts_with("3 faults:"), "{e}");

@@ -5,6 +5,7 @@ fn denied(direction: Direction, remote: &str, protocol: u8, port: u16, reason: u
     Denied {
         direction,
         remote: remote.parse().ok(),
+        name: None,
         protocol,
         port,
         reason,
@@ -105,4 +106,23 @@ fn a_port_that_many_ask_for_is_for_any() {
     let goes = |n: u8| denied(Egress, &format!("192.0.2.{n}"), 6, 80, 17);
     let goes: Vec<Denied> = (1..=20).map(goes).collect();
     assert_eq!(suggest(&[], &[], &goes).egress.len(), 20);
+}
+
+#[test]
+fn an_address_that_was_asked_for_by_name_is_suggested_by_name() {
+    let by_name = |address: &str| Denied {
+        name: Some("github.com".into()),
+        ..denied(Egress, address, 6, 443, 17)
+    };
+    let mut asked = denied(Egress, "", 0, 0, 39);
+    asked.name = Some("tracker.example".into());
+    let mut passed = asked.clone();
+    passed.passed = true;
+    let list = [by_name("192.0.2.7"), by_name("192.0.2.8"), asked, passed];
+    let suggestion = suggest(&[], &[], &list);
+    assert_eq!(suggestion.egress, ["tcp:github.com:443"]);
+    assert_eq!(
+        suggestion.left,
+        [(Egress, "tcp:tracker.example:443".into())]
+    );
 }

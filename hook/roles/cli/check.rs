@@ -1,7 +1,7 @@
 //! `check`: is this allowed, and by which rule?
 //!
 //! Walks the rules that the endpoint's tables were compiled from (`plan/policy.rs`), with the remote
-//! side where the host's routes put it (`plan/locate.rs`).
+//! side where the host's routes put it (`plan/locate.rs`), and the names that the container learned.
 
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::inspect;
 use crate::kernel::probe;
 use crate::plan::locate::{self, Place};
-use crate::plan::policy::{Packet, Policy, Verdict, evaluate};
+use crate::plan::policy::{Packet, Policy, Verdict, evaluate, evaluate_name};
 use crate::plan::policy_of;
 use crate::plan::rules::{Protocol, Rule, Target, number};
 use crate::roles::environment::Environment;
@@ -19,7 +19,9 @@ use crate::roles::io::Io;
 use crate::roles::render;
 use crate::state::store::View;
 use crate::types::direction::Direction;
+use crate::types::domain::{Depth, Domain};
 use crate::types::drop::reason;
+use crate::types::learned::Learned;
 use crate::types::scope::Scope;
 
 #[derive(Debug, Serialize)]
@@ -52,8 +54,15 @@ pub(super) fn run(
     output: Output,
 ) -> Result<bool> {
     let view = endpoint::find(environment, id)?;
-    let question = Question::parse(target)?;
     let host = probe::host_facts(&environment.paths)?;
+    let policy = policy_of(&view.record, &environment.load_config()?, &host)?;
+    let question = match Question::parse(target, direction)? {
+        Asked::Address(question) => question,
+        Asked::Name(name, proto, port) => {
+            let answer = Answer::of_name(&policy, &name, proto, port);
+            return answer.print(io, output);
+        }
+    };
     let ledger = View::new(&environment.paths).ledger(&host.boot_id)?;
     let uplinks: Vec<u32> = inspect::datapath(&environment.paths)?
         .uplinks
@@ -65,18 +74,24 @@ pub(super) fn run(
         Place::Unroutable => Answer::refused(None, 26),
         Place::At(scope) => {
             let packet = question.packet(scope);
-            let policy = policy_of(&view.record, &environment.load_config()?, &host)?;
             let verdict = evaluate(&policy, direction, &packet);
-            Answer::of(verdict, &packet, &policy, direction)
+            let named = match (direction, verdict) {
+                (Direction::Egress, Verdict::Default | Verdict::Audit) => {
+                    let learned = inspect::learned(&environment.paths, view.record.id)?;
+                    Answer::of_learned(&policy, &packet, &learned)
+                }
+                _ => None,
+            };
+            named.unwrap_or_else(|| Answer::of(verdict, &packet, &policy, direction))
         }
     };
-    if output.json {
-        io.print(&render::json(&answer)?)?;
-    } else {
-        let verdict = if answer.allowed { "allowed" } else { "refused" };
-        io.print(&format!("{verdict}: {}\n", answer.explanation))?;
-    }
-    Ok(answer.allowed)
+    answer.print(io, output)
+}
+
+/// What is asked about: one address, or one name.
+enum Asked {
+    Address(Question),
+    Name(Domain, u8, u16),
 }
 
 /// One remote side, spelt as a rule.
@@ -87,22 +102,31 @@ struct Question {
 }
 
 impl Question {
-    fn parse(text: &str) -> Result<Self> {
+    fn parse(text: &str, direction: Direction) -> Result<Asked> {
         let rule = Rule::parse(text)?;
         let bad = |what: &str| {
             Error::new(Kind::BadInput, format!("{text:?}: {what}")).with_hint(
-                "write one address and port, such as tcp:203.0.113.10:443 or icmp:[2001:db8::1]:128",
+                "write one address or name and port, such as tcp:203.0.113.10:443, \
+                 tcp:github.com:443 or icmp:[2001:db8::1]:128",
             )
         };
-        let Target::Net(net) = rule.target else {
-            return Err(bad("is not about one address"));
+        let (remote, name) = match rule.target {
+            Target::Net(net) if net.prefix_len() == net.max_prefix_len() && !rule.deny => {
+                (Some(net.addr()), None)
+            }
+            Target::Name(pattern)
+                if pattern.depth == Depth::Exact && direction == Direction::Egress =>
+            {
+                (None, Some(pattern.domain))
+            }
+            Target::Name(_) if direction == Direction::Ingress => {
+                return Err(bad("is a name, and ingress has none"));
+            }
+            _ => return Err(bad("is not about one address or name")),
         };
-        if net.prefix_len() != net.max_prefix_len() || rule.deny {
-            return Err(bad("is not about one address"));
-        }
         let proto = match rule.proto {
             Protocol::One(number) => number,
-            Protocol::Icmp if net.addr().is_ipv4() => number::ICMP,
+            Protocol::Icmp if remote.is_none_or(|a| a.is_ipv4()) => number::ICMP,
             Protocol::Icmp => number::ICMPV6,
             Protocol::Any | Protocol::TcpUdp | Protocol::Ported => {
                 return Err(bad("is not about one protocol"));
@@ -113,11 +137,15 @@ impl Question {
             None if !number::has_ports(proto) => 0,
             _ => return Err(bad("is not about one port or type")),
         };
-        Ok(Self {
-            remote: net.addr(),
-            proto,
-            port,
-        })
+        match (remote, name) {
+            (Some(remote), _) => Ok(Asked::Address(Self {
+                remote,
+                proto,
+                port,
+            })),
+            (None, Some(name)) => Ok(Asked::Name(name, proto, port)),
+            (None, None) => Err(bad("is not about one address or name")),
+        }
     }
 
     fn packet(&self, scope: Scope) -> Packet {
@@ -131,12 +159,82 @@ impl Question {
 }
 
 impl Answer {
+    fn print(&self, io: &mut Io<'_>, output: Output) -> Result<bool> {
+        if output.json {
+            io.print(&render::json(self)?)?;
+        } else {
+            let verdict = if self.allowed { "allowed" } else { "refused" };
+            io.print(&format!("{verdict}: {}\n", self.explanation))?;
+        }
+        Ok(self.allowed)
+    }
+
+    /// Of a name, wherever its addresses are.
+    fn of_name(policy: &Policy, name: &Domain, proto: u8, port: u16) -> Self {
+        match evaluate_name(policy, name, proto, port) {
+            Some(index) => Self::by_name(policy, index, ""),
+            None => Self {
+                explanation: format!("no rule names {name} for that protocol and port"),
+                ..Self::refused(None, 39)
+            },
+        }
+    }
+
+    /// Of an address that the container learned, if a rule names one of its names.
+    fn of_learned(policy: &Policy, packet: &Packet, learned: &[Learned]) -> Option<Self> {
+        let known = learned.iter().find(|l| l.address == packet.remote)?;
+        let is_far = packet.scope == Scope::Outside;
+        let is_near = matches!(packet.scope, Scope::Containers | Scope::Network);
+        for one in known.names.iter().filter(|n| n.seconds > 0) {
+            let Some(index) = Domain::new(&one.name)
+                .ok()
+                .and_then(|name| evaluate_name(policy, &name, packet.proto, packet.port))
+            else {
+                continue;
+            };
+            let is_private_ok = policy
+                .egress
+                .rules()
+                .get(index)
+                .is_some_and(|r| r.private_ok);
+            if (is_far && !one.private) || ((is_far || is_near) && is_private_ok) {
+                let how = format!(", as {} for {} s yet", one.name, one.seconds);
+                return Some(Self {
+                    scope: Some(packet.scope.to_string()),
+                    ..Self::by_name(policy, index, &how)
+                });
+            }
+        }
+        None
+    }
+
+    fn by_name(policy: &Policy, index: usize, how: &str) -> Self {
+        let rule = policy
+            .text(Direction::Egress, index)
+            .unwrap_or("?")
+            .to_owned();
+        Self {
+            allowed: true,
+            scope: None,
+            explanation: format!("by the egress rule {rule}{how}"),
+            rule: Some(rule),
+            reason: None,
+        }
+    }
+
     fn of(verdict: Verdict, packet: &Packet, policy: &Policy, direction: Direction) -> Self {
         let rule = verdict.rule().and_then(|i| policy.text(direction, i));
         let rule = rule.map(str::to_owned);
         let named = rule.as_deref().unwrap_or("?").to_owned();
         let scope = packet.scope;
         match verdict {
+            Verdict::Allow(_) if rule.is_none() => Self {
+                allowed: true,
+                scope: Some(scope.to_string()),
+                rule,
+                reason: None,
+                explanation: "to ask for names, while the mode is audit".into(),
+            },
             Verdict::Allow(_) => Self {
                 allowed: true,
                 scope: Some(scope.to_string()),

@@ -31,6 +31,8 @@ struct Answer {
 pub(super) struct Row {
     pub(super) direction: String,
     pub(super) remote: Option<String>,
+    /// A name that led to the remote side, or that was asked for.
+    pub(super) name: Option<String>,
     pub(super) protocol: String,
     /// `None` where the protocol has none.
     pub(super) port: Option<u16>,
@@ -47,6 +49,7 @@ impl From<&Denied> for Row {
         Self {
             direction: d.direction.to_string(),
             remote: d.remote.map(|r| r.to_string()),
+            name: d.name.clone(),
             protocol: d
                 .remote
                 .map_or_else(String::new, |_| number::word(d.protocol)),
@@ -61,6 +64,15 @@ impl From<&Denied> for Row {
 }
 
 impl Row {
+    /// The remote side with its name, as far as they are known.
+    pub(super) fn place(&self) -> String {
+        match (&self.remote, &self.name) {
+            (Some(remote), Some(name)) => format!("{remote} ({name})"),
+            (Some(remote), None) => remote.clone(),
+            (None, name) => name.clone().unwrap_or_default(),
+        }
+    }
+
     /// "refused", or "passed".
     pub(super) fn fate(&self) -> &'static str {
         if self.passed { "passed" } else { "refused" }
@@ -117,7 +129,7 @@ fn line(row: &Row) -> Vec<String> {
     vec![
         row.direction.clone(),
         known(row.protocol.clone()),
-        known(row.remote.clone().unwrap_or_default()),
+        known(row.place()),
         known(row.port.map_or_else(String::new, |p| p.to_string())),
         row.reason.to_owned(),
         row.fate().to_owned(),

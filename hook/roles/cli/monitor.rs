@@ -32,11 +32,16 @@ struct Event<'e> {
 }
 
 /// A refusal apart from how often and when.
-type What = (Option<std::net::IpAddr>, u8, u8, u16, u32, bool);
+type What = (String, u8, u8, u16, u32, bool);
 
 fn what(d: &Denied) -> What {
+    // A name tells refusals apart only where there is no address, whose name may become known later.
+    let place = match (d.remote, &d.name) {
+        (Some(remote), _) => remote.to_string(),
+        (None, name) => name.clone().unwrap_or_default(),
+    };
     let direction = d.direction as u8;
-    (d.remote, direction, d.protocol, d.port, d.reason, d.passed)
+    (place, direction, d.protocol, d.port, d.reason, d.passed)
 }
 
 /// Prints until nobody reads any more, or the endpoint has ended.
@@ -105,7 +110,10 @@ fn text(event: &Event<'_>, output: Output) -> Result<String> {
             .map_err(|e| Error::new(Kind::Internal, format!("write json: {e}")));
     }
     let row = &event.row;
-    let remote = row.remote.as_deref().unwrap_or("-");
+    let remote = match row.place() {
+        place if place.is_empty() => "-".to_owned(),
+        place => place,
+    };
     let port = row.port.map_or_else(String::new, |p| format!(" {p}"));
     let name = event.name.get(..12).unwrap_or(event.name);
     Ok(format!(

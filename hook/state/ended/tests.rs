@@ -7,6 +7,7 @@ fn denied() -> Denied {
     Denied {
         direction: Direction::Egress,
         remote: "192.0.2.7".parse().ok(),
+        name: None,
         protocol: 6,
         port: 443,
         reason: 17,

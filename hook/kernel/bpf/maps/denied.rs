@@ -64,10 +64,51 @@ impl Maps {
                 });
             }
         }
+        self.name(id, &mut list)?;
+        for (name, value) in self.refused_names(id)? {
+            list.push(Denied {
+                name: Some(name),
+                passed: value.passed != 0,
+                count: value.count,
+                first_ms: milliseconds(boot, value.first),
+                last_ms: milliseconds(boot, value.last),
+                ..NAME
+            });
+        }
         list.sort_by_key(|d| (d.first_ms, d.direction, d.remote, d.port));
         Ok(list)
     }
+
+    /// Gives addresses the names that they were learned by. What only counts refused names is told by
+    /// the names themselves.
+    fn name(&self, id: u32, list: &mut Vec<Denied>) -> Result<()> {
+        list.retain(|d| d.reason != NAME.reason);
+        if list.is_empty() {
+            return Ok(());
+        }
+        let learned = self.learned(EndpointId(id))?;
+        for one in list.iter_mut().filter(|d| d.direction == Direction::Egress) {
+            let known = learned.iter().find(|l| Some(l.address) == one.remote);
+            let name = known.and_then(|l| l.names.first());
+            one.name = name.map(|n| n.name.clone());
+        }
+        Ok(())
+    }
 }
+
+/// A query for a name, without which name, how often and when.
+const NAME: Denied = Denied {
+    direction: Direction::Egress,
+    remote: None,
+    name: None,
+    protocol: 0,
+    port: 0,
+    reason: types::nk_drop::NK_DROP_DNS_NAME.0,
+    passed: false,
+    count: 0,
+    first_ms: 0,
+    last_ms: 0,
+};
 
 /// What was refused, without how often and when.
 fn decode(direction: Direction, key: &types::nk_denied_key) -> Denied {
@@ -76,6 +117,7 @@ fn decode(direction: Direction, key: &types::nk_denied_key) -> Denied {
     Denied {
         direction,
         remote: is_known.then(|| IpAddr::V6(remote).to_canonical()),
+        name: None,
         protocol: key.protocol,
         port: u16::from_be(key.port),
         reason: key.reason.into(),

@@ -1,0 +1,411 @@
+//! Names in rules, by real programs against a real name server on the wire: what is named is reached,
+//! and nothing else is, whatever the container tries.
+//!
+//! ```text
+//!  containers 198.51.100.N, 2001:db8:2::N ── host 192.0.2.2 ── wire ── 203.0.113.10, 2001:db8:f::10
+//!  DNS on 53 and echo (TCP and UDP) on 7777 of every address of the wire; tests/vm/wire/dns has the
+//!  zone example.test: any name is .10, other.* is .20, big.* is sixty addresses, cname.* an alias
+//! ```
+
+mod rig;
+
+mod guest {
+    use std::process::{Child, Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use serde_json::{Value, json};
+
+    use crate::rig::container::{self, Container, Spec};
+    use crate::rig::{ELSEWHERE, HOST, OUTSIDE, OUTSIDE_6, cli, host, wire};
+
+    const RESOLVERS: &str = "dns = { servers = [\"203.0.113.10\", \"2001:db8:f::10\"] }";
+
+    /// Resolves by libc and exchanges a line with the echo server there; prints the address, or the error
+    /// with how long it took.
+    const BY_NAME: &str = r#"
+import socket, sys, time
+name, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+begun = time.monotonic()
+try:
+    family = {"4": socket.AF_INET, "6": socket.AF_INET6, "any": 0}[kind]
+    found = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM)
+except OSError as e:
+    sys.exit(f"{e.args[0]} after {time.monotonic() - begun:.3f}")
+for family, kind, proto, _, address in found:
+    with socket.socket(family, kind, proto) as sock:
+        sock.settimeout(3)
+        try:
+            sock.connect(address)
+            sock.sendall(b"by name\n")
+            sock.shutdown(socket.SHUT_WR)
+            print(address[0], sock.recv(100).decode().strip())
+        except OSError as e:
+            print(address[0], type(e).__name__)
+"#;
+
+    /// Of a container that resolves by the resolvers of the config, as its own resolv.conf has them.
+    struct Client(Container);
+
+    impl Client {
+        fn start(spec: Spec) -> Self {
+            Self::with_resolvers(spec, &["203.0.113.10", "2001:db8:f::10"])
+        }
+
+        fn with_resolvers(spec: Spec, resolvers: &[&str]) -> Self {
+            let c = spec.start();
+            let lines: String = resolvers
+                .iter()
+                .map(|r| format!("nameserver {r}\n"))
+                .collect();
+            let text = format!("{lines}options timeout:2 attempts:1");
+            c.run(&["sh", "-c", &format!("echo '{text}' > /etc/resolv.conf")]);
+            Self(c)
+        }
+
+        fn python(&self, script: &str, args: &[&str]) -> Value {
+            let mut argv = vec!["python3", "-c", script];
+            argv.extend(args);
+            self.0
+                .ask(&json!({"op": "run", "argv": argv, "timeout": 60}))
+        }
+
+        /// Address and echo of each address of the name.
+        #[track_caller]
+        fn reaches(&self, name: &str, port: u16, kind: &str) -> Vec<String> {
+            let ran = self.python(BY_NAME, &[name, &port.to_string(), kind]);
+            assert_eq!(ran["ok"], true, "{name}: {ran}");
+            let out = ran["out"].as_str().expect("a text");
+            out.lines().map(str::to_owned).collect()
+        }
+
+        /// The error of getaddrinfo(3) and the seconds that it took.
+        #[track_caller]
+        fn is_refused(&self, name: &str) -> (i32, f64) {
+            let ran = self.python(BY_NAME, &[name, "7777", "any"]);
+            let said = ran["err"].as_str().expect("a text");
+            let (error, seconds) = said
+                .trim()
+                .split_once(" after ")
+                .unwrap_or_else(|| panic!("{ran}"));
+            (
+                error.parse().expect("a number"),
+                seconds.parse().expect("seconds"),
+            )
+        }
+
+        fn dig(&self, args: &[&str]) -> String {
+            let mut argv = vec!["dig", "+tries=1", "+time=2"];
+            argv.extend(args);
+            let ran = self
+                .0
+                .ask(&json!({"op": "run", "argv": argv, "timeout": 60}));
+            format!(
+                "{}{}",
+                ran["out"].as_str().unwrap_or(""),
+                ran["err"].as_str().unwrap_or("")
+            )
+        }
+    }
+
+    /// An address behind a routed name on the list.
+    fn named(name: &str, n: u8, egress: &str) -> Spec {
+        container::podman(name)
+            .address(&format!("198.51.100.{n} 2001:db8:2::{n}"))
+            .egress(egress)
+    }
+
+    mod smoke {
+        use super::*;
+
+        #[test]
+        #[ignore = "needs the guest"]
+        fn what_is_named_is_reached_and_nothing_else() {
+            host::start_clean();
+            let before = host::Snapshot::take();
+            let _config = host::OtherConfig::with(RESOLVERS);
+            let c = Client::start(named(
+                "byname",
+                90,
+                "tcp:www.example.test:7777 tcp:*.cdn.example.test:7777",
+            ));
+            c.0.is_kept_from("no-rule", "tcp", OUTSIDE, 7777);
+            // Both families at once, as libc asks.
+            let both = c.reaches("www.example.test", 7777, "any");
+            assert!(both.contains(&format!("{OUTSIDE} by name")), "{both:?}");
+            assert!(both.contains(&format!("{OUTSIDE_6} by name")), "{both:?}");
+            assert_eq!(
+                c.reaches("WWW.Example.TEST", 7777, "4"),
+                [format!("{OUTSIDE} by name")]
+            );
+            assert_eq!(
+                c.reaches("a.cdn.example.test", 7777, "6"),
+                [format!("{OUTSIDE_6} by name")]
+            );
+            c.0.is_kept_from("no-rule", "tcp", OUTSIDE, 80);
+            c.0.is_kept_from("no-rule", "tcp", ELSEWHERE, 7777);
+            let quiet = wire::cursor();
+            for name in [
+                "other.example.test",
+                "a.b.cdn.example.test",
+                "cdn.example.test",
+                "example.com",
+            ] {
+                let (error, seconds) = c.is_refused(name);
+                assert!(error == -2 || error == -3 || error == -5, "{name}: {error}");
+                println!("{name}: refused in {seconds} s");
+                // 100 ms natively; nothing waits for a timeout, which is 2 s.
+                assert!(seconds < 1.0, "{name}: {seconds}");
+            }
+            quiet.assert_silence();
+            let denied = cli::json(&["denied", &c.0.id]);
+            let names: Vec<&Value> = denied["denied"]
+                .as_array()
+                .expect("rows")
+                .iter()
+                .map(|r| &r["name"])
+                .collect();
+            for name in [
+                "other.example.test",
+                "a.b.cdn.example.test",
+                "cdn.example.test",
+                "example.com",
+            ] {
+                assert!(names.contains(&&json!(name)), "{name} in {denied:#}");
+            }
+            let by_name = cli::run(&["check", &c.0.id, "egress", "www.example.test:7777"]);
+            assert_eq!(by_name.code, 0, "{by_name:?}");
+            let learned = cli::run(&["check", &c.0.id, "egress", &format!("tcp:{OUTSIDE}:7777")]);
+            assert!(
+                learned.out.contains("as www.example.test for "),
+                "{learned:?}"
+            );
+            c.0.stop();
+            before.assert_same();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn many_addresses_aliases_and_truncation() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(RESOLVERS);
+        let c = Client::start(named("many", 91, "tcp:**.example.test:7777"));
+        assert_eq!(
+            c.reaches("cname.example.test", 7777, "4"),
+            [format!("{OUTSIDE} by name")]
+        );
+        let both = c.reaches("both.example.test", 7777, "4");
+        assert_eq!(both.len(), 2, "{both:?}");
+        // Truncated over UDP without EDNS, so by TCP.
+        let big = c.dig(&["+short", "+noedns", "big.example.test"]);
+        assert_eq!(big.lines().count(), 60, "{big}");
+        let shown = c.dig(&["+short", "+bufsize=4096", "big.example.test"]);
+        assert_eq!(shown.lines().count(), 60, "{shown}");
+        // Nobody is at these; but they are allowed now.
+        let (allowed, words) = {
+            let ran = cli::run(&["check", &c.0.id, "egress", "tcp:203.0.113.159:7777"]);
+            (ran.code == 0, ran.out)
+        };
+        assert!(allowed && words.contains("as big.example.test"), "{words}");
+        // What leads to special places is not learned.
+        c.dig(&["metadata.example.test"]);
+        c.0.is_kept_from("metadata", "tcp", "169.254.169.254", 7777);
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn attackers_get_no_other_name_out() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(RESOLVERS);
+        let c = Client::start(named("attacker", 92, "tcp:www.example.test:7777 resolver"));
+        let quiet = wire::cursor();
+        for args in [
+            &["@203.0.113.20", "www.example.test"][..],
+            &["@203.0.113.10", "secret.evil.test"],
+            &["@203.0.113.10", "+tcp", "secret.evil.test"],
+            &["@203.0.113.10", "TXT", "www.example.test"],
+            &["@203.0.113.10", "ANY", "www.example.test"],
+            &["@203.0.113.10", "AXFR", "www.example.test"],
+            &["@203.0.113.10", "NS", "."],
+            &["@203.0.113.10", "+opcode=4", "www.example.test"],
+            &["@203.0.113.10", "CH", "TXT", "version.bind"],
+        ] {
+            let said = c.dig(args);
+            assert!(!said.contains("ANSWER SECTION"), "{args:?}: {said}");
+        }
+        // One system call, one packet for the program, twenty queries on the wire.
+        let segments = r#"
+import socket, struct
+def query(name):
+    return struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + b"".join(bytes([len(p)]) + p for p in name.split(b".")) + b"\0" + struct.pack("!2H", 1, 1)
+good, evil = query(b"www.example.test"), query(b"xxx.evil-one.test"[:16])
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_UDP, 103, len(good))
+try:
+    sock.sendto(good + evil * 19, ("203.0.113.10", 53))
+except OSError as e:
+    print(e)
+"#;
+        assert_eq!(c.python(segments, &[])["ok"], true);
+        let frames = quiet.sent_by_guest();
+        let evil = |data: &[u8]| {
+            data.windows(4).any(|w| w == b"evil") || data.windows(6).any(|w| w == b"secret")
+        };
+        assert!(
+            !frames.iter().any(|f| evil(&f.data)),
+            "{:?}",
+            wire::summaries(&frames)
+        );
+        let udp = frames
+            .iter()
+            .filter(|f| f.ethertype() == 0x0800 && f.data[23] == 17);
+        assert_eq!(udp.count(), 0, "{:?}", wire::summaries(&frames));
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn rules_with_names_change_while_it_runs() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(RESOLVERS);
+        let c = Client::start(named("changes", 93, ""));
+        c.0.is_kept_from("no-rule", "udp", OUTSIDE, 53);
+        cli::run(&[
+            "policy",
+            "allow",
+            &c.0.id,
+            "egress",
+            "tcp:www.example.test:7777",
+        ])
+        .success();
+        assert_eq!(
+            c.reaches("www.example.test", 7777, "4"),
+            [format!("{OUTSIDE} by name")]
+        );
+        c.0.open_tcp("live", OUTSIDE, 7777).expect("learned");
+        assert_eq!(c.0.say("live", "before"), Ok("before".into()));
+        cli::run(&[
+            "policy",
+            "allow",
+            &c.0.id,
+            "egress",
+            "tcp:other.example.test:7777",
+        ])
+        .success();
+        assert_eq!(c.0.say("live", "still"), Ok("still".into()));
+        cli::run(&[
+            "policy",
+            "revoke",
+            &c.0.id,
+            "egress",
+            "tcp:www.example.test:7777",
+        ])
+        .success();
+        let said =
+            c.0.expect_drop("egress", "no-rule", || c.0.say("live", "after"));
+        assert!(said.is_err(), "{said:?}");
+        assert_eq!(
+            c.reaches("other.example.test", 7777, "4"),
+            [format!("{ELSEWHERE} by name")]
+        );
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn a_trial_becomes_an_allowlist_of_names() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(&format!("audit_allowed = true\n{RESOLVERS}"));
+        let tried = Client::start(
+            named("tried", 94, "")
+                .with("mode", "audit")
+                .with("name", "tried"),
+        );
+        tried.reaches("www.example.test", 7777, "4");
+        tried.reaches("other.example.test", 7777, "6");
+        drop(tried);
+        host::eventually("it has ended", || cli::list().is_empty());
+        let rules = cli::run(&["denied", "tried", "--as-rules", "--json"])
+            .success()
+            .json();
+        let egress = rules["egress"].as_array().expect("rules").iter();
+        let egress: Vec<&str> = egress.map(|r| r.as_str().expect("a rule")).collect();
+        assert_eq!(
+            egress,
+            ["tcp:www.example.test:7777", "tcp:other.example.test:7777"],
+            "{rules:#}"
+        );
+        let enforced = Client::start(named("enforced", 94, &egress.join(" ")));
+        assert_eq!(
+            enforced.reaches("www.example.test", 7777, "4"),
+            [format!("{OUTSIDE} by name")]
+        );
+        enforced.is_refused("third.example.test");
+    }
+
+    /// The wire's name server, on the host itself.
+    struct OnHost(Child);
+
+    impl OnHost {
+        fn start() -> Self {
+            let server = Command::new("python3")
+                .args(["/src/tests/vm/wire/dns", "53"])
+                .stdout(Stdio::null())
+                .spawn()
+                .expect("start the server");
+            let server = Self(server);
+            let end = Instant::now() + Duration::from_secs(20);
+            let ready = || {
+                host::attempt(&[
+                    "dig",
+                    "+tries=1",
+                    "+time=1",
+                    "@192.0.2.2",
+                    "www.example.test",
+                ])
+            };
+            while !ready() {
+                assert!(Instant::now() < end, "it does not answer");
+            }
+            server
+        }
+    }
+
+    impl Drop for OnHost {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn a_resolver_on_the_host_or_masqueraded_serves_names_too() {
+        host::start_clean();
+        let server = OnHost::start();
+        let config = host::OtherConfig::with(&format!("dns = {{ servers = [\"{HOST}\"] }}"));
+        let c = Client::with_resolvers(named("hosted", 95, "tcp:www.example.test:7777"), &[HOST]);
+        assert_eq!(
+            c.reaches("www.example.test", 7777, "4"),
+            [format!("{OUTSIDE} by name")]
+        );
+        c.is_refused("other.example.test");
+        drop(c);
+        drop(config);
+        drop(server);
+        let _config = host::OtherConfig::with(RESOLVERS);
+        let c = Client::start(
+            container::podman("masq")
+                .address("10.77.0.5 fd77::5")
+                .with("reach", "masquerade")
+                .egress("tcp:www.example.test:7777"),
+        );
+        assert_eq!(
+            c.reaches("www.example.test", 7777, "4"),
+            [format!("{OUTSIDE} by name")]
+        );
+        assert_eq!(
+            c.reaches("www.example.test", 7777, "6"),
+            [format!("{OUTSIDE_6} by name")]
+        );
+        c.is_refused("other.example.test");
+    }
+}
