@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
 use crate::request::PREFIX;
 use crate::types::addr::not_unicast;
+use crate::types::domain::search_domain;
 use crate::types::mode::Mode;
 use crate::types::name::{IfName, check_label, nearest, shown};
 use crate::types::publish::Publication;
@@ -74,10 +75,14 @@ pub struct Wishes {
     pub publish: Vec<Publication>,
     /// How much it may send and receive.
     pub rates: Rates,
+    /// Name servers; `None` = the config's, or the host's.
+    pub dns: Option<Vec<IpAddr>>,
+    /// Domains to search; `None` = the config's, or the host's.
+    pub dns_search: Option<Vec<String>>,
 }
 
 /// Keys that are read.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 15] = [
     "address",
     "name",
     "egress",
@@ -91,10 +96,13 @@ pub const KEYS: [&str; 13] = [
     "publish",
     "rate-egress",
     "rate-ingress",
+    "dns",
+    "dns-search",
 ];
 
-/// Keys that are known and refused until they do something.
-pub const LATER: [&str; 2] = ["dns", "dns-search"];
+/// Most name servers, and most domains to search (`MAXDNSRCH` of older C libraries is 6, of newer
+/// ones none).
+pub const MAX_DNS: usize = 16;
 
 /// Most addresses of one endpoint.
 pub const MAX_ADDRESSES: usize = 16;
@@ -185,12 +193,7 @@ impl<'k> Reader<'k> {
         if KEYS.contains(&key) {
             return true;
         }
-        if LATER.contains(&key) {
-            let later = fault(key, "not yet supported").with_hint("remove it");
-            self.faults.push(later);
-            return false;
-        }
-        let near = nearest(key, KEYS.iter().chain(&LATER).copied());
+        let near = nearest(key, KEYS.iter().copied());
         self.address_told |= near == Some("address");
         self.faults
             .push(fault(key, "unknown key").with_hint(match near {
@@ -236,6 +239,59 @@ impl<'k> Reader<'k> {
                 egress: self.rate("rate-egress"),
                 ingress: self.rate("rate-ingress"),
             },
+            dns: self.dns(),
+            dns_search: self.dns_search(),
+        }
+    }
+
+    fn dns(&mut self) -> Option<Vec<IpAddr>> {
+        let value = self.keys.get("dns")?;
+        let mut servers: Vec<IpAddr> = Vec::new();
+        for item in items(value) {
+            match item.parse::<IpAddr>() {
+                Ok(a) if servers.contains(&a) => {
+                    self.faults
+                        .push(fault("dns", format!("{a} is there twice")));
+                }
+                Ok(a) => match not_unicast(a) {
+                    None => servers.push(a),
+                    Some(what) => {
+                        let text = format!("{a} is {what}, which no container can reach");
+                        self.faults.push(fault("dns", text));
+                    }
+                },
+                Err(_) => {
+                    let text = format!("{} is no address", shown(item));
+                    let hint = "such as 192.0.2.53, or 2001:db8::53 without brackets";
+                    self.faults.push(fault("dns", text).with_hint(hint));
+                }
+            }
+        }
+        self.count("dns", servers.len(), items(value).next().is_none());
+        Some(servers)
+    }
+
+    fn dns_search(&mut self) -> Option<Vec<String>> {
+        let value = self.keys.get("dns-search")?;
+        let mut domains = Vec::new();
+        for item in items(value) {
+            match search_domain(item) {
+                Ok(domain) => domains.push(domain),
+                Err(e) => self.faults.push(about("dns-search", &e)),
+            }
+        }
+        self.count("dns-search", domains.len(), items(value).next().is_none());
+        Some(domains)
+    }
+
+    fn count(&mut self, key: &str, count: usize, is_empty: bool) {
+        if is_empty {
+            self.faults
+                .push(fault(key, "empty").with_hint("leave it out for the default"));
+        }
+        if count > MAX_DNS {
+            let text = format!("{count} of them, and {MAX_DNS} are the most");
+            self.faults.push(fault(key, text));
         }
     }
 

@@ -96,6 +96,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Name servers of the containers; `None` = the host's.
     pub resolvers: Option<Vec<IpAddr>>,
+    /// Domains that containers search; `None` = the host's.
+    pub search: Option<Vec<String>>,
     /// Queries for names that no rule names are answered with NXDOMAIN instead of REFUSED.
     pub nxdomain: bool,
     /// Named rules; `default` is in effect where no other is named.
@@ -120,6 +122,7 @@ impl Default for Config {
             uplinks: None,
             pools: Vec::new(),
             resolvers: None,
+            search: None,
             nxdomain: false,
             profiles: BTreeMap::new(),
             ceiling: None,

@@ -2,6 +2,7 @@
 //! filled by `kernel/probe.rs` and `state/`, judged by `plan/`. Pure.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv6Net};
 
@@ -140,6 +141,8 @@ pub struct HostFacts {
     /// Name servers of the host that a container can reach: /etc/resolv.conf, or systemd-resolved's
     /// upstreams where that has only loopback.
     pub resolvers: Vec<IpAddr>,
+    /// Domains that the same file says to search.
+    pub search: Vec<String>,
     /// Those that hold a port which is to be published; looked for only then.
     pub sockets: Vec<HostSocket>,
     /// Addresses that neighbours on an uplink turned out to have when this start asked for them.
@@ -166,6 +169,8 @@ pub struct NamespaceFacts {
     pub network_comes_later: bool,
     /// Field 22 of /proc/PID/stat.
     pub start_time: u64,
+    /// Root file system of the container, as its bundle says.
+    pub root: PathBuf,
 }
 
 /// The endpoints there are, of this boot. Those of another boot are gc's business.
@@ -217,6 +222,7 @@ impl HostFacts {
             addresses: Vec::new(),
             routes: Vec::new(),
             resolvers: Vec::new(),
+            search: Vec::new(),
             sockets: Vec::new(),
             neighbours: Vec::new(),
             now: 0,

@@ -49,6 +49,7 @@ struct HostDelta {
     ipv6: Option<bool>,
     kernel_release: Option<String>,
     resolvers: Option<Vec<IpAddr>>,
+    search: Vec<String>,
     add_links: Vec<LinkDelta>,
     drop_links: Vec<String>,
     add_addresses: Vec<(String, IpNet)>,
@@ -151,6 +152,7 @@ fn host() -> HostFacts {
             "127.0.0.53".parse().unwrap(),
             "198.51.100.53".parse().unwrap(),
         ],
+        search: Vec::new(),
         sockets: Vec::new(),
         neighbours: Vec::new(),
         now: 1_700_000_000,
@@ -221,6 +223,7 @@ impl HostDelta {
         if let Some(release) = self.kernel_release {
             host.kernel_release = release;
         }
+        host.search = self.search;
         host.resolvers = self.resolvers.unwrap_or_else(|| host.resolvers.clone());
         for delta in self.add_links {
             let next = u32::try_from(host.links.len()).unwrap() + 1;
@@ -298,6 +301,7 @@ fn decide(case: &Path) -> Result<Decision> {
     let mut host = host();
     delta.host.apply(&mut host);
     let namespace = NamespaceFacts {
+        root: "/rootfs".into(),
         cookie: NetnsCookie(1),
         is_host: delta.namespace.is_host,
         links: delta
@@ -372,6 +376,10 @@ fn show(decision: &Result<Decision>) -> String {
             .and_then(|()| writeln!(out, "egress: {}", list(&r.egress)))
             .and_then(|()| writeln!(out, "ingress: {}", list(&r.ingress)))
             .and_then(|()| writeln!(out, "resolvers: {}", list(&r.resolvers)))
+            .and_then(|()| match r.search.as_slice() {
+                [] => Ok(()),
+                search => writeln!(out, "search: {}", search.join(" ")),
+            })
             .and_then(|()| {
                 p.warnings
                     .iter()
@@ -507,6 +515,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         keys: BTreeMap::from([("address".to_owned(), "auto4".to_owned())]),
     };
     let namespace = NamespaceFacts {
+        root: "/rootfs".into(),
         cookie: NetnsCookie(1),
         is_host: false,
         links: Vec::new(),

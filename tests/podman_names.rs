@@ -43,23 +43,12 @@ for family, kind, proto, _, address in found:
             print(address[0], type(e).__name__)
 "#;
 
-    /// Of a container that resolves by the resolvers of the config, as its own resolv.conf has them.
+    /// A container with programs that ask for names.
     struct Client(Container);
 
     impl Client {
         fn start(spec: Spec) -> Self {
-            Self::with_resolvers(spec, &["203.0.113.10", "2001:db8:f::10"])
-        }
-
-        fn with_resolvers(spec: Spec, resolvers: &[&str]) -> Self {
-            let c = spec.start();
-            let lines: String = resolvers
-                .iter()
-                .map(|r| format!("nameserver {r}\n"))
-                .collect();
-            let text = format!("{lines}options timeout:2 attempts:1");
-            c.run(&["sh", "-c", &format!("echo '{text}' > /etc/resolv.conf")]);
-            Self(c)
+            Self(spec.start())
         }
 
         fn python(&self, script: &str, args: &[&str]) -> Value {
@@ -382,7 +371,7 @@ except OSError as e:
         host::start_clean();
         let server = OnHost::start();
         let config = host::OtherConfig::with(&format!("dns = {{ servers = [\"{HOST}\"] }}"));
-        let c = Client::with_resolvers(named("hosted", 95, "tcp:www.example.test:7777"), &[HOST]);
+        let c = Client::start(named("hosted", 95, "tcp:www.example.test:7777"));
         assert_eq!(
             c.reaches("www.example.test", 7777, "4"),
             [format!("{OUTSIDE} by name")]
@@ -407,5 +396,104 @@ except OSError as e:
             [format!("{OUTSIDE_6} by name")]
         );
         c.is_refused("other.example.test");
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn resolv_conf_is_ours_unless_it_is_somebody_elses() {
+        host::start_clean();
+        let before = host::Snapshot::take();
+        let _config = host::OtherConfig::with(RESOLVERS);
+        let read = |spec: Spec| spec.start().read("/etc/resolv.conf");
+        let ours = read(named("plain", 96, ""));
+        assert_eq!(
+            ours,
+            "# by oci-netkit\nnameserver 203.0.113.10\nnameserver 2001:db8:f::10\n"
+        );
+        let asked = read(
+            named("asked", 96, "")
+                .with("dns", "203.0.113.20")
+                .with("dns-search", "example.test lan"),
+        );
+        assert_eq!(
+            asked,
+            "# by oci-netkit\nsearch example.test lan\nnameserver 203.0.113.20\n"
+        );
+        let by_bundle = container::bundle("bundle").address("198.51.100.97");
+        assert!(read(by_bundle).contains("nameserver 203.0.113.10"));
+        std::fs::write("/tmp/theirs.conf", "nameserver 192.0.2.99\n").expect("write a file");
+        let options = ["-v", "/tmp/theirs.conf:/etc/resolv.conf:ro"];
+        let theirs = read(named("theirs", 96, "").podman_options(&options));
+        assert_eq!(theirs, "nameserver 192.0.2.99\n");
+        let read_only = read(named("readonly", 96, "").podman_options(&["--read-only"]));
+        assert!(read_only.contains("nameserver 203.0.113.10"), "{read_only}");
+        let c = named("fixed", 96, "").start();
+        let said = c.ask(&json!({"op": "run", "argv": ["sh", "-c", "echo x > /etc/resolv.conf"]}));
+        assert_eq!(said["ok"], false, "it is read-only: {said}");
+        c.stop();
+        host::eventually("all have ended", || cli::list().is_empty());
+        before.assert_same();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        assert!(!mounts.contains("resolv"), "nothing on the host: {mounts}");
+    }
+
+    /// The guest's root once more, with changes of its own; gone when dropped.
+    struct Image;
+
+    impl Image {
+        const DIR: &str = "/run/oci-netkit-tests/image";
+        const ROOT: &str = "/run/oci-netkit-tests/image/root";
+
+        /// Its resolv.conf is a link to there.
+        fn with_link(target: &str) -> Self {
+            let (dir, root) = (Self::DIR, Self::ROOT);
+            let layers = format!("lowerdir=/,upperdir={dir}/upper,workdir={dir}/work");
+            for command in [
+                format!("mkdir -p {dir}"),
+                format!("mount -t tmpfs tmpfs {dir}"),
+                format!("mkdir {dir}/upper {dir}/work {root}"),
+                format!("mount -t overlay overlay -o {layers} {root}"),
+                format!("rm -f {root}/etc/resolv.conf"),
+                format!("ln -s {target} {root}/etc/resolv.conf"),
+            ] {
+                host::run(&command.split(' ').collect::<Vec<_>>());
+            }
+            Self
+        }
+    }
+
+    impl Drop for Image {
+        fn drop(&mut self) {
+            host::attempt(&["umount", "-R", Self::ROOT]);
+            host::attempt(&["umount", "-R", Self::DIR]);
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
+    fn a_link_in_the_image_leads_nowhere_outside() {
+        host::start_clean();
+        let _config = host::OtherConfig::with(RESOLVERS);
+        let victim = "/etc/hostname";
+        let before = std::fs::read_to_string(victim).expect("the guest has a name");
+        for (target, is_followed) in [
+            ("/etc/hostname", true),
+            ("../../../../../../etc/hostname", true),
+            ("/proc/self/root/etc/hostname", false),
+            ("/nowhere/at/all", false),
+            ("/etc", false),
+        ] {
+            let _image = Image::with_link(target);
+            let c = container::bundle("links")
+                .address("198.51.100.98")
+                .root(Image::ROOT)
+                .start();
+            let is_ours = c.read(victim).contains("# by oci-netkit");
+            assert_eq!(is_ours, is_followed, "{target}");
+            let now = std::fs::read_to_string(victim).expect("it is there");
+            assert_eq!(now, before, "the host's own, by {target}");
+            c.stop();
+            host::eventually("it has ended", || cli::list().is_empty());
+        }
     }
 }

@@ -161,10 +161,7 @@ mod guest {
                 auto().with("reach", "near"),
                 &["reach", "near", "routed", "lan", "masquerade"],
             ),
-            (
-                auto().with("dns", "192.0.2.1"),
-                &["dns", "not yet supported"],
-            ),
+            (auto().with("dns", "ns.example"), &["dns", "no address"]),
             (auto().with("mtu", "9"), &["mtu", "9"]),
             (auto().with("interface", "a/b"), &["interface", "a/b"]),
             (auto().with("profile", "nobody"), &["profile", "nobody"]),

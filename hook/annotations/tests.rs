@@ -114,11 +114,30 @@ fn what_old_podman_mangles_is_refused() {
 }
 
 #[test]
-fn later_keys_and_values_are_refused_not_ignored() {
-    for key in LATER {
-        let want = format!("annotation io.oci-netkit.{key}: not yet supported");
-        refused(&[("address", "auto"), (key, "x")], &[&want, "hint: "]);
-    }
+fn name_servers_and_domains_are_lists() {
+    let wishes = Wishes::parse(&keys(&[
+        ("address", "auto"),
+        ("dns", "192.0.2.53;2001:db8::53"),
+        ("dns-search", "corp.example lan"),
+    ]))
+    .unwrap();
+    assert_eq!(wishes.dns.unwrap().len(), 2);
+    assert_eq!(wishes.dns_search.unwrap(), ["corp.example", "lan"]);
+    let auto = ("address", "auto");
+    refused(&[auto, ("dns", "")], &["dns: empty"]);
+    refused(
+        &[auto, ("dns", "[2001:db8::53]")],
+        &["is no address", "without brackets"],
+    );
+    refused(
+        &[auto, ("dns", "127.0.0.1")],
+        &["127.0.0.1 is", "no container can reach"],
+    );
+    refused(&[auto, ("dns", "192.0.2.53 192.0.2.53")], &["twice"]);
+    refused(
+        &[auto, ("dns-search", "a..b")],
+        &["dns-search", "empty label"],
+    );
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::{Ceiling, Config, Limits, Pool, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
 use crate::types::addr::{not_unicast, overlap};
+use crate::types::domain::search_domain;
 use crate::types::name::{IfName, check_label, nearest};
 use crate::types::port::{CHUNK, PortRange};
 use crate::types::reach::Reach;
@@ -137,6 +138,7 @@ impl<'t> Reader<'t> {
             uplinks: root.get("uplinks").and_then(|v| self.uplinks(v)),
             pools: root.get("pool").map_or_else(Vec::new, |v| self.pools(v)),
             resolvers: root.get("dns").and_then(|v| self.dns(v)),
+            search: root.get("dns").and_then(|v| self.search(v)),
             nxdomain: root.get("dns").is_some_and(|v| self.nxdomain(v)),
             profiles: root
                 .get("profile")
@@ -339,7 +341,7 @@ impl<'t> Reader<'t> {
 
     fn dns(&mut self, value: &Value<'t>) -> Option<Vec<IpAddr>> {
         let table = self.table(value, "dns")?;
-        self.keys(table, "dns.", &["servers", "refused"], &["search"]);
+        self.keys(table, "dns.", &["servers", "search", "refused"], &[]);
         let mut servers = Vec::new();
         for (text, span) in self.strings(table.get("servers")?, "dns.servers") {
             let message = match text.parse::<IpAddr>() {
@@ -356,6 +358,18 @@ impl<'t> Reader<'t> {
             self.fault(&span, format!("dns.servers: {message}"));
         }
         Some(servers)
+    }
+
+    fn search(&mut self, value: &Value<'t>) -> Option<Vec<String>> {
+        let value = value.get_ref().as_table()?.get("search")?;
+        let mut domains = Vec::new();
+        for (text, span) in self.strings(value, "dns.search") {
+            match search_domain(text) {
+                Ok(domain) => domains.push(domain),
+                Err(e) => self.about(&span, "dns.search", &e),
+            }
+        }
+        Some(domains)
     }
 
     /// How queries for other names are answered: `dns.refused`.

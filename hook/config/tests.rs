@@ -125,8 +125,15 @@ fn broken_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn later_keys_are_refused_not_ignored() {
-    refused("[dns]\nsearch = []\n", &["dns.search: not yet supported"]);
+fn domains_to_search_are_names() {
+    refused(
+        "[dns]\nsearch = [\"a..b\"]\n",
+        &["line 2: dns.search: \"a..b\" has an empty label"],
+    );
+}
+
+#[test]
+fn later_values_are_refused_not_ignored() {
     let pool = "[[pool]]\nprefix = \"10.87.128.0/17\"\nreach = \"auto\"\n";
     refused(
         pool,

@@ -5,7 +5,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use crate::error::{Error, Kind, Result};
 
 /// What setting up an endpoint takes, and why.
-const NEEDED: [Capability; 7] = [
+const NEEDED: [Capability; 8] = [
     // Devices, addresses, routes, tcx and netkit links.
     Capability::CAP_NET_ADMIN,
     // Questions to the neighbours of an uplink.
@@ -16,6 +16,8 @@ const NEEDED: [Capability; 7] = [
     Capability::CAP_PERFMON,
     // setns; links by id; pins in a bpffs of the initial namespace.
     Capability::CAP_SYS_ADMIN,
+    // setns of a mount namespace.
+    Capability::CAP_SYS_CHROOT,
     // /proc/PID/ns of a process with other credentials: a container with a user namespace.
     Capability::CAP_SYS_PTRACE,
     // config.json and /proc files of another uid.

@@ -11,6 +11,7 @@ pub mod netns;
 pub mod probe;
 pub mod process;
 pub mod reserved_ports;
+pub mod resolv_conf;
 pub mod sockets;
 pub mod sysctl;
 pub mod whole;

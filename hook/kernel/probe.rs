@@ -14,6 +14,7 @@ use crate::error::{Context, Result};
 use crate::facts::{Ability, HostFacts, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
 use crate::state::store::View;
+use crate::types::domain::search_domain;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// systemd-resolved's list of the servers behind its own 127.0.0.53.
@@ -35,6 +36,7 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         let device = Path::new("/sys/class/net").join(&link.name).join("device");
         link.physical = device.exists();
     }
+    let (resolvers, search) = name_servers();
     Ok(HostFacts {
         boot_id: boot_id()?,
         netns: netns::own_cookie()?,
@@ -48,7 +50,8 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         links,
         addresses: addr::list(&netlink)?,
         routes: route::list(&netlink)?,
-        resolvers: resolvers(),
+        resolvers,
+        search,
         sockets: Vec::new(),
         neighbours: Vec::new(),
         now,
@@ -91,6 +94,7 @@ pub fn namespace_facts(process: &Process, bundle: &Path) -> Result<(Netns, Names
         has_user_namespace,
         bypass_capabilities: bundle.bypass_capabilities,
         start_time,
+        root: bundle.root,
     };
     // All of the above was about this process only if it still is this process.
     process.check_alive()?;
@@ -158,11 +162,12 @@ fn privileges() -> Result<Ability> {
     )))
 }
 
-/// Name servers a container can reach: loopback is the host's own.
-fn resolvers() -> Vec<IpAddr> {
+/// Name servers a container can reach, loopback being the host's own, and the domains to search, of
+/// the first file that names such a server.
+fn name_servers() -> (Vec<IpAddr>, Vec<String>) {
     for path in [RESOLV_CONF, RESOLVED_UPSTREAMS] {
         let found = match fs::read_to_string(path) {
-            Ok(text) => reachable(&text),
+            Ok(text) => (reachable(&text), searched(&text)),
             Err(e) => {
                 if e.kind() != ErrorKind::NotFound {
                     log::warn!("read {path}: {e}");
@@ -170,11 +175,11 @@ fn resolvers() -> Vec<IpAddr> {
                 continue;
             }
         };
-        if !found.is_empty() {
+        if !found.0.is_empty() {
             return found;
         }
     }
-    Vec::new()
+    (Vec::new(), Vec::new())
 }
 
 /// Servers of a resolv.conf that are not loopback. One with a zone is link-local: of no use
@@ -192,6 +197,17 @@ fn reachable(text: &str) -> Vec<IpAddr> {
     servers
 }
 
+/// Domains to search: the last line about them counts (resolv.conf(5)).
+fn searched(text: &str) -> Vec<String> {
+    let is_search = |line: &&str| {
+        let word = line.split_ascii_whitespace().next();
+        matches!(word, Some("search" | "domain"))
+    };
+    let last = text.lines().rfind(is_search).unwrap_or_default();
+    let domains = last.split_ascii_whitespace().skip(1);
+    domains.filter_map(|d| search_domain(d).ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +221,14 @@ mod tests {
             vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         assert_eq!(reachable(text), wanted);
         assert!(reachable("nameserver 127.0.0.53").is_empty());
+    }
+
+    #[test]
+    fn the_last_line_says_what_is_searched() {
+        let text = "domain old.example\nsearch Corp.example. lan a..b .\noptions edns0\n";
+        assert_eq!(searched(text), ["corp.example", "lan"]);
+        assert!(searched("search corp.example\nsearch .\n").is_empty());
+        assert!(searched("nameserver 192.0.2.1\n").is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -159,6 +159,8 @@ pub struct BundleFacts {
     /// The engine prepared name resolution for a namespace that it makes itself: it is going to
     /// configure a network there. With `--network none` podman prepares none.
     pub expects_network: bool,
+    /// The container's root file system.
+    pub root: PathBuf,
 }
 
 /// Reads config.json. The bundle can change under us; what it says here only ever makes the start
@@ -178,6 +180,12 @@ pub fn bundle_facts(bundle: &Path) -> Result<BundleFacts> {
     Ok(BundleFacts {
         bypass_capabilities: dangerous(&spec),
         expects_network: makes_own_namespace(&spec) && has_prepared_resolv_conf(&spec),
+        // Relative to the bundle, if it is relative (runtime-spec, config.md, Root).
+        root: bundle.join(
+            spec.root()
+                .as_ref()
+                .map_or(Path::new("rootfs"), |r| r.path()),
+        ),
     })
 }
 

@@ -39,6 +39,7 @@ struct Design {
     interface: IfName,
     addresses: Vec<(IpNet, Reach)>,
     policy: Policy,
+    search: Vec<String>,
     maps: MapSpec,
     sizes: LinkSizes,
     routes: Vec<IpNet>,
@@ -143,6 +144,7 @@ fn record(
         revised: Vec::new(),
         ceiling: design.policy.ceiling.as_ref().map(super::texts),
         resolvers: design.policy.places.resolvers.clone(),
+        search: design.search.clone(),
         nat: design.maps.nat.map(|nat| nat.share),
         publish: design.publish.clone(),
         rates: design.rates,
@@ -186,7 +188,11 @@ fn design(
             None
         }
     };
-    let places = rulebook::places(field.config, field.host, field.uplinks);
+    let mut places = rulebook::places(field.config, field.host, field.uplinks);
+    if let Some(servers) = &wishes.dns {
+        faults.keep(rulebook::check_servers(servers, &places, field.config));
+        places.resolvers.clone_from(servers);
+    }
     let policy = rulebook::in_effect(wishes, field.config, places, faults);
     let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
     let names = policy.as_ref().and_then(|p| faults.keep(compile_names(p)));
@@ -234,6 +240,10 @@ fn design(
         interface: wishes.interface.clone()?,
         addresses,
         policy: policy?,
+        search: [&wishes.dns_search, &field.config.search]
+            .into_iter()
+            .find_map(Clone::clone)
+            .unwrap_or_else(|| field.host.search.clone()),
         maps: MapSpec {
             id,
             policy: entries?,

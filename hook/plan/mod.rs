@@ -17,6 +17,7 @@ pub mod policy;
 mod pools;
 pub mod publish;
 pub mod reconcile;
+pub mod resolv;
 pub mod revise;
 mod rulebook;
 pub mod rules;

@@ -1,6 +1,7 @@
 //! Which rules are in effect for an endpoint: its annotations over a profile of the config. Pure.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use super::link::{Uplinks, is_ours};
 use super::policy::{Places, Policy, is_within};
@@ -132,6 +133,26 @@ pub(super) fn check(policy: &Policy, config: &Config) -> Result<()> {
         faults.push(Error::new(Kind::NotPermitted, message).with_hint(hint));
     }
     faults.into_result(())
+}
+
+/// Whether name servers of an annotation may be had: names are asked of whoever they are, so under a
+/// ceiling they are the administrator's to choose.
+///
+/// # Errors
+/// [`Kind::NotPermitted`] for one that neither the config nor the host has.
+pub(super) fn check_servers(servers: &[IpAddr], places: &Places, config: &Config) -> Result<()> {
+    let other = servers.iter().find(|s| !places.resolvers.contains(s));
+    match (other, &config.ceiling) {
+        (Some(server), Some(_)) => {
+            let message = format!(
+                "annotation {PREFIX}dns: {server} is no name server of the config or the host, and \
+                 the config has a ceiling"
+            );
+            let hint = format!("write to {PATH}, under [dns]: servers = [\"{server}\"]");
+            Err(Error::new(Kind::NotPermitted, message).with_hint(hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The profile that is asked for, else the default one if there is one.

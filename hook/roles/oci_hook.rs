@@ -21,8 +21,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
+use crate::kernel::resolv_conf::{self, Provided};
 use crate::kernel::{caps, probe, sockets};
-use crate::plan::{self, Decision, Join, Plan};
+use crate::plan::{self, Decision, Join, Plan, resolv};
 use crate::request::{PREFIX, Request};
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
@@ -120,6 +121,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         }
         other => other,
     }?;
+    name_servers(paths, &process, &seen, &first)?;
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;
@@ -139,6 +141,28 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         log::warn!("{e}: looking for another address");
         seen.host.neighbours.extend(e.taken());
         decision = replan(&seen)?;
+    }
+    Ok(())
+}
+
+/// Gives the container its /etc/resolv.conf. Its process ends if the rest fails, and the mount with it.
+fn name_servers(paths: &Paths, process: &Process, seen: &Seen, decision: &Decision) -> Result<()> {
+    let joined = |cookie| seen.known.endpoints.iter().find(|e| e.cookie == cookie);
+    let record = match decision {
+        Decision::Create(plan) => Some(&plan.record),
+        Decision::Join(join) => joined(join.cookie),
+        Decision::Present => None,
+    };
+    let Some(text) = record.and_then(|r| resolv::text(&r.resolvers, &r.search)) else {
+        return Ok(());
+    };
+    // Makes the directory.
+    Store::open(paths)?;
+    match resolv_conf::provide(process, &seen.namespace.root, &paths.state_dir, &text)? {
+        Provided::Ours => {}
+        Provided::Theirs => log::debug!("the container has a resolv.conf of its own"),
+        Provided::Shared => log::debug!("the container reads the host's resolv.conf"),
+        Provided::NoPlace => log::warn!("the image has no place for /etc/resolv.conf"),
     }
     Ok(())
 }

@@ -87,6 +87,23 @@ impl fmt::Display for Domain {
     }
 }
 
+/// A domain to search, which may be of one label, in lower case and without the root's dot.
+///
+/// # Errors
+/// [`Kind::BadInput`] with what is wrong with it.
+pub fn search_domain(text: &str) -> Result<String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    // One label is no name of a rule, and fine here.
+    let whole = if name.contains('.') {
+        Domain::new(name)
+    } else {
+        Domain::new(&format!("{name}.invalid"))
+    };
+    whole
+        .map(|_| name.to_ascii_lowercase())
+        .map_err(|e| Error::new(Kind::BadInput, e.to_string().replace(".invalid\"", "\"")))
+}
+
 /// The name of a key in wire format backwards, as people write it; bytes that no name should have are
 /// shown as escapes (RFC 1035, 5.1). `None` if it is none.
 #[must_use]
@@ -191,6 +208,16 @@ mod tests {
             let e = Domain::new(text).unwrap_err();
             assert!(e.to_string().contains(what), "{text}: {e}");
         }
+    }
+
+    #[test]
+    fn domains_to_search_may_have_one_label() {
+        assert_eq!(search_domain("Corp.Example.").unwrap(), "corp.example");
+        assert_eq!(search_domain("lan").unwrap(), "lan");
+        let e = search_domain("a*b").unwrap_err().to_string();
+        assert!(e.starts_with("\"a*b\" has a label"), "{e}");
+        assert!(search_domain("").is_err());
+        assert!(search_domain("a..b").is_err());
     }
 
     #[test]

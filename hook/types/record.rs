@@ -103,6 +103,9 @@ pub struct EndpointRecord {
     pub ceiling: Option<RuleTexts>,
     /// What `resolver` means.
     pub resolvers: Vec<IpAddr>,
+    /// Domains that its members search.
+    #[serde(default)]
+    pub search: Vec<String>,
     /// Ports of the host that its masqueraded addresses leave by; `None` without such an address.
     #[serde(default)]
     pub nat: Option<PortShare>,
@@ -171,6 +174,7 @@ impl EndpointRecord {
             revised: Vec::new(),
             ceiling: None,
             resolvers: Vec::new(),
+            search: Vec::new(),
             nat: None,
             publish: Vec::new(),
             rates: Rates::default(),

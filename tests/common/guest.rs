@@ -181,6 +181,7 @@ impl Container {
             egress: vec![],
             ingress: vec![],
             resolvers: vec![],
+            search: vec![],
             nat: None,
             publish: vec![format!("{}:80", 9000 + id).parse().unwrap()],
             rates: Rates::default(),

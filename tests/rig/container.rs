@@ -44,6 +44,7 @@ pub struct Spec {
     user_namespace: bool,
     hooks: bool,
     keep: bool,
+    root: Option<String>,
 }
 
 /// A container from a bundle.
@@ -70,6 +71,7 @@ impl Spec {
             user_namespace: false,
             hooks: true,
             keep: false,
+            root: None,
         }
     }
 
@@ -125,6 +127,12 @@ impl Spec {
     /// A bundle that does not name the hook: no network at all.
     pub fn without_hook(mut self) -> Self {
         self.hooks = false;
+        self
+    }
+
+    /// Another root file system of a bundle than the guest's own.
+    pub fn root(mut self, path: &str) -> Self {
+        self.root = Some(path.into());
         self
     }
 
@@ -290,7 +298,7 @@ impl Spec {
         json!({
             "ociVersion": "1.0.2",
             "hostname": "inside",
-            "root": {"path": root(), "readonly": true},
+            "root": {"path": self.root.clone().unwrap_or_else(root), "readonly": true},
             "process": {
                 "terminal": false,
                 "user": {"uid": 0, "gid": 0},
