@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use crate::types::engine::Engine;
 use crate::types::id::NetnsCookie;
 use crate::types::lease::Leases;
 use crate::types::publish::Transport;
@@ -171,6 +172,8 @@ pub struct NamespaceFacts {
     pub start_time: u64,
     /// Root file system of the container, as its bundle says.
     pub root: PathBuf,
+    /// What started the container; looked for only where no ceiling bounds what it may ask for.
+    pub engine: Engine,
 }
 
 /// The endpoints there are, of this boot. Those of another boot are gc's business.

@@ -22,6 +22,7 @@ use oci_netkit::plan::step::Step;
 use oci_netkit::plan::teardown::undo_all;
 use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
+use oci_netkit::types::engine::{Engine, PodmanVersion};
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
 use oci_netkit::types::lease::{Lease, Leases};
 use oci_netkit::types::publish::Transport;
@@ -82,6 +83,8 @@ struct NamespaceDelta {
     has_user_namespace: bool,
     bypass_capabilities: Vec<String>,
     network_comes_later: bool,
+    /// What podman says to `--version`.
+    podman: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -313,6 +316,9 @@ fn decide(case: &Path) -> Result<Decision> {
         has_user_namespace: delta.namespace.has_user_namespace,
         bypass_capabilities: delta.namespace.bypass_capabilities,
         network_comes_later: delta.namespace.network_comes_later,
+        engine: delta.namespace.podman.map_or(Engine::Other, |text| {
+            Engine::Podman(PodmanVersion::parse(&text))
+        }),
         start_time: 5,
     };
     let ledger = Ledger {
@@ -522,6 +528,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         has_user_namespace: false,
         bypass_capabilities: Vec::new(),
         network_comes_later: false,
+        engine: Engine::Other,
         start_time: 5,
     };
     let decide = |ledger: &Ledger, host: &HostFacts| {

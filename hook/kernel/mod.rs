@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod bpffs;
 pub mod caps;
+pub mod engine;
 pub mod host;
 pub mod lan;
 pub mod netlink;

@@ -15,6 +15,7 @@ use crate::facts::{Ability, HostFacts, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
 use crate::state::store::View;
 use crate::types::domain::search_domain;
+use crate::types::engine::Engine;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// systemd-resolved's list of the servers behind its own 127.0.0.53.
@@ -95,6 +96,7 @@ pub fn namespace_facts(process: &Process, bundle: &Path) -> Result<(Netns, Names
         bypass_capabilities: bundle.bypass_capabilities,
         start_time,
         root: bundle.root,
+        engine: Engine::Other,
     };
     // All of the above was about this process only if it still is this process.
     process.check_alive()?;

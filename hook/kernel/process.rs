@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -124,11 +125,23 @@ fn ended(pid: i32) -> Error {
     Error::new(Kind::BadInput, format!("process {pid} has ended"))
 }
 
-/// Start time out of the text of a stat file. The name may hold blanks and parentheses, so fields
-/// are counted from the last closing one.
+/// Its parent's pid; `None` when it has ended.
+#[must_use]
+pub fn parent(pid: i32) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    field(&text, 4)
+}
+
 fn start_time(stat: &str) -> Option<u64> {
+    field(stat, 22)
+}
+
+/// Number out of the text of a stat file, by its place in proc_pid_stat(5). The name may hold blanks
+/// and parentheses, so fields are counted from the last closing one.
+fn field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    let mut fields = rest.split_ascii_whitespace();
+    fields.nth(number.checked_sub(3)?)?.parse().ok()
 }
 
 /// This process is in the host's own user namespace.

@@ -1,8 +1,13 @@
 //! Whether this host, this namespace and this container may be served at all. Pure.
 
-use crate::config::{Config, PATH};
-use crate::error::{Error, ErrorList, Kind};
+use super::rules::RuleSet;
+use crate::annotations::{AddressWish, Wishes};
+use crate::config::{Config, PATH, Pool};
+use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{Ability, HostFacts, NamespaceFacts};
+use crate::request::PREFIX;
+use crate::types::engine::Engine;
+use crate::types::mode::Mode;
 
 /// What the host lacks.
 pub(super) fn check_host(host: &HostFacts, faults: &mut ErrorList) {
@@ -85,4 +90,50 @@ pub(super) fn check_capabilities(
         )));
     }
     true
+}
+
+/// Where an image can have written the annotations, they are granted nothing that reaches beyond the
+/// container, unless the administrator said what any of them may ask for.
+///
+/// # Errors
+/// [`Kind::NotPermitted`] with the keys that ask for more.
+pub(super) fn check_images(
+    engine: Engine,
+    config: &Config,
+    pools: &[Pool],
+    wishes: &Wishes,
+) -> Result<()> {
+    if config.ceiling.is_some() || !engine.lets_images_annotate() {
+        return Ok(());
+    }
+    let is_foreign = |wish: &AddressWish| match wish {
+        AddressWish::Static { addr, .. } => !pools.iter().any(|p| p.prefix.contains(addr)),
+        AddressWish::Auto | AddressWish::Auto4 | AddressWish::Auto6 => false,
+    };
+    let allows = |set: &Option<RuleSet>| set.iter().flat_map(RuleSet::rules).any(|r| !r.deny);
+    let keys = [
+        ("address", wishes.address.iter().any(is_foreign)),
+        ("egress", allows(&wishes.egress)),
+        ("ingress", allows(&wishes.ingress)),
+        ("profile", wishes.profile.is_some()),
+        ("mode", wishes.mode == Mode::Audit),
+        ("reach", wishes.reach.is_some()),
+        ("publish", !wishes.publish.is_empty()),
+        // Whoever answers says where names lead.
+        ("dns", wishes.dns.is_some()),
+    ];
+    let keys = keys.into_iter().filter(|(_, asks)| *asks);
+    let keys: Vec<String> = keys.map(|(key, _)| format!("{PREFIX}{key}")).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "annotation {}: {engine} lets images annotate containers, and the config has no ceiling: \
+         this may be the image's wish",
+        keys.join(", ")
+    );
+    let hint = format!(
+        "write to {PATH} a [ceiling] with what any image may have, or update podman to 4.5.1 or newer"
+    );
+    Err(Error::new(Kind::NotPermitted, message).with_hint(hint))
 }

@@ -74,6 +74,15 @@ pub(super) fn create(
     check_name(&name, ledger, &mut faults);
     let known = uplinks.clone().unwrap_or_default();
     let pools_in_effect = pools::in_effect(config, host);
+    if let Some(wishes) = &wishes {
+        let engine = namespace.engine;
+        faults.keep(admit::check_images(
+            engine,
+            config,
+            &pools_in_effect,
+            wishes,
+        ));
+    }
     let field = Field {
         config,
         host,

@@ -22,12 +22,13 @@ use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
 use crate::kernel::resolv_conf::{self, Provided};
-use crate::kernel::{caps, probe, sockets};
+use crate::kernel::{self, caps, probe, sockets};
 use crate::plan::{self, Decision, Join, Plan, resolv};
 use crate::request::{PREFIX, Request};
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
 use crate::state::{Paths, lasting};
+use crate::types::engine::Engine;
 use crate::types::id::ContainerId;
 use crate::types::record::EndpointRecord;
 
@@ -85,7 +86,7 @@ impl Seen {
     }
 }
 
-fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
+fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) -> Result<Seen> {
     let mut host = probe::host_facts(paths)?;
     // First of all, since a rootless hook may not even enter the namespace.
     plan::check_host(&host)?;
@@ -93,7 +94,10 @@ fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
     if host.ula.is_none() {
         host.ula = Some(lasting::draw_ula()?);
     }
-    let (netns, namespace) = probe::namespace_facts(process, &request.bundle)?;
+    let (netns, mut namespace) = probe::namespace_facts(process, &request.bundle)?;
+    if config.ceiling.is_none() {
+        namespace.engine = engine(paths)?;
+    }
     let mut known = View::new(paths).ledger_and_leases(&host.boot_id)?;
     let dead = reap::without_dead(&mut known, &mut host);
     Ok(Seen {
@@ -105,18 +109,33 @@ fn look(request: &Request, paths: &Paths, process: &Process) -> Result<Seen> {
     })
 }
 
+/// What started this hook. podman is asked once and after its updates.
+fn engine(paths: &Paths) -> Result<Engine> {
+    let Some(program) = kernel::engine::podman()? else {
+        return Ok(Engine::Other);
+    };
+    if let Some(version) = View::new(paths).podman(&program) {
+        return Ok(Engine::Podman(Some(version)));
+    }
+    let version = kernel::engine::version(&program.path);
+    if let Some(version) = version {
+        Store::open(paths)?.keep_podman(program, version)?;
+    }
+    Ok(Engine::Podman(version))
+}
+
 fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> Result<()> {
     let paths = &environment.paths;
     let config = environment.load_config()?;
     let process = Process::open(request.pid)?;
-    let mut seen = look(request, paths, &process)?;
+    let mut seen = look(request, &config, paths, &process)?;
     // What cannot work is refused here, before anything is touched, even other people's leftovers:
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
     let first = match seen.plan(request, &config) {
         Err(_) if !seen.dead.is_empty() => {
             let store = Store::open(paths)?;
             reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
-            seen = look(request, paths, &process)?;
+            seen = look(request, &config, paths, &process)?;
             seen.plan(request, &config)
         }
         other => other,

@@ -5,6 +5,7 @@
 //! are `kernel/`'s, decisions `plan/`'s.
 
 pub mod ended;
+pub mod engine;
 pub mod fresh;
 pub mod lasting;
 pub mod lock;

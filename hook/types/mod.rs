@@ -5,6 +5,7 @@ pub mod denied;
 pub mod direction;
 pub mod domain;
 pub mod drop;
+pub mod engine;
 pub mod id;
 pub mod learned;
 pub mod lease;

@@ -169,6 +169,8 @@ fn without_numbers(line: &str) -> String {
 
 /// Paths of files below, without the ones that are there to stay: locks and the record of errors.
 fn tree(dir: &Path) -> Vec<String> {
+    // Also what podman called itself.
+    let kept = ["lock", "error", "fail", "podman"];
     let mut found = Vec::new();
     let Ok(entries) = std::fs::read_dir(dir) else {
         return found;
@@ -181,7 +183,7 @@ fn tree(dir: &Path) -> Vec<String> {
             if name != "ended" {
                 found.extend(tree(&path));
             }
-        } else if !name.contains("lock") && !name.contains("error") && !name.contains("fail") {
+        } else if !kept.iter().any(|k| name.contains(k)) {
             found.push(path.display().to_string());
         }
     }

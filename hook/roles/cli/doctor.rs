@@ -3,22 +3,23 @@
 //! Looks at the host only, never changes it; what concerns one container is `show`'s.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde::Serialize;
 
 use super::args::Output;
 use super::endpoint;
+use crate::config::Config;
 use crate::error::Result;
 use crate::facts::{Ability, HostFacts, HostSocket, RoutingRule};
 use crate::inspect::{self, Datapath, EndpointView};
-use crate::kernel::{probe, sockets};
+use crate::kernel::{engine, probe, sockets};
 use crate::plan::{link, publish};
 use crate::roles::environment::Environment;
 use crate::roles::hooks_dir::{self, Registration};
 use crate::roles::io::Io;
 use crate::roles::render;
 use crate::state::store::View;
+use crate::types::engine::{Engine, PodmanVersion};
 
 /// One line.
 #[derive(Debug, Serialize)]
@@ -69,7 +70,8 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     findings.push(of_routing(probe::routing_rules()));
     findings.push(of_config(environment));
     findings.extend(of_hooks(&hooks_dir::look(Path::new("/"))));
-    findings.extend(of_podman(podman_version()));
+    let config = environment.load_config().unwrap_or_default();
+    findings.extend(of_podman(engine::version(Path::new("podman")), &config));
     findings.push(of_programs(inspect::datapath(&environment.paths)));
     findings.push(of_state(environment));
     let views = endpoint::all(environment);
@@ -202,38 +204,23 @@ fn of_hooks(registrations: &[Registration]) -> Vec<Finding> {
         .collect()
 }
 
-fn podman_version() -> Option<(u32, u32)> {
-    let output = Command::new("podman")
-        .env_clear()
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
-    parse_version(&String::from_utf8_lossy(&output.stdout))
-}
-
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split_whitespace().last()?.split('.');
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-fn of_podman(version: Option<(u32, u32)>) -> Option<Finding> {
-    let (major, minor) = version?;
-    let detail = format!("podman {major}.{minor}");
-    Some(if (major, minor) < (4, 6) {
-        Finding::bad(
-            "podman",
-            detail
-                + " copies annotations of an image into the container: an image can ask for a \
-                      network by itself",
-            "update podman to 4.6 or newer, or run only images you trust",
-        )
+/// Of `podman` on the path, which may be another than the one that starts containers.
+fn of_podman(version: Option<PodmanVersion>, config: &Config) -> Option<Finding> {
+    const CHECK: &str = "podman";
+    let engine = Engine::Podman(Some(version?));
+    let detail = engine.to_string();
+    Some(if !engine.lets_images_annotate() {
+        Finding::good(CHECK, detail)
+    } else if config.ceiling.is_some() {
+        let detail = detail + " lets images annotate containers, within the ceiling of the config";
+        Finding::good(CHECK, detail)
     } else {
-        Finding::good("podman", detail)
+        Finding::bad(
+            CHECK,
+            detail + " lets images annotate containers, so annotations grant little",
+            "update podman to 4.5.1 or newer, or write a [ceiling] to the config with what any \
+             image may have",
+        )
     })
 }
 
@@ -322,14 +309,8 @@ fn of_ports(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Ceiling;
     use crate::types::id::NetnsCookie;
-
-    #[test]
-    fn versions_are_read_from_podman_s_own_words() {
-        assert_eq!(parse_version("podman version 4.3.1\n"), Some((4, 3)));
-        assert_eq!(parse_version("podman version 6.0.0-dev\n"), Some((6, 0)));
-        assert_eq!(parse_version(""), None);
-    }
 
     #[test]
     fn programs_of_another_version_matter_only_while_containers_run() {
@@ -385,9 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn an_old_podman_that_lets_images_ask_for_a_network_fails() {
-        assert!(!of_podman(Some((4, 3))).unwrap().ok);
-        assert!(of_podman(Some((4, 6))).unwrap().ok);
-        assert!(of_podman(None).is_none());
+    fn an_old_podman_wants_a_ceiling() {
+        let old = PodmanVersion::parse("podman version 4.3.1");
+        let mut config = Config::default();
+        assert!(!of_podman(old, &config).unwrap().ok);
+        config.ceiling = Some(Ceiling::default());
+        assert!(of_podman(old, &config).unwrap().ok);
+        let new = PodmanVersion::parse("podman version 4.5.1");
+        assert!(of_podman(new, &Config::default()).unwrap().ok);
+        assert!(of_podman(None, &config).is_none());
     }
 }

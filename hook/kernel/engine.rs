@@ -1,0 +1,106 @@
+//! The engine behind this hook: which program it is and what it calls itself. Judges nothing.
+//!
+//! Not by the container's annotations, where an image could say otherwise: podman starts a runtime
+//! through conmon(8), and names itself as the command to run when the container ends.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::unistd::getppid;
+
+use super::process;
+use crate::error::{Context, Result};
+use crate::types::engine::{PodmanVersion, Program};
+
+/// Between the hook and conmon there is the runtime, and a wrapper perhaps.
+const GENERATIONS: usize = 8;
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// podman's, if it started this hook.
+///
+/// # Errors
+/// When the program is gone.
+pub fn podman() -> Result<Option<Program>> {
+    let Some(path) = conmon_of_ours().and_then(|line| exit_command(&line)) else {
+        return Ok(None);
+    };
+    // CRI-O has conmon too.
+    if !is_named(&path, "podman") {
+        return Ok(None);
+    }
+    let meta = fs::metadata(&path).context(format!("look at {}", path.display()))?;
+    Ok(Some(Program {
+        path,
+        device: meta.dev(),
+        inode: meta.ino(),
+        changed: (meta.ctime(), meta.ctime_nsec()),
+    }))
+}
+
+/// What a podman says, by path or by name. `None` where it says nothing of use.
+#[must_use]
+pub fn version(podman: &Path) -> Option<PodmanVersion> {
+    let output = Command::new(podman)
+        .env_clear()
+        .env("PATH", PATH)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    PodmanVersion::parse(&String::from_utf8_lossy(&output.stdout))
+}
+
+/// Its command line, of the nearest among the processes that this one descends from.
+fn conmon_of_ours() -> Option<Vec<u8>> {
+    let mut pid = getppid().as_raw();
+    for _ in 0..GENERATIONS {
+        if pid <= 1 {
+            break;
+        }
+        if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| is_named(&exe, "conmon")) {
+            return fs::read(format!("/proc/{pid}/cmdline")).ok();
+        }
+        pid = process::parent(pid)?;
+    }
+    None
+}
+
+/// Also while an update has unlinked it, which /proc shows behind the name.
+fn is_named(path: &Path, name: &str) -> bool {
+    let name = name.as_bytes();
+    path.file_name()
+        .and_then(|n| n.as_bytes().strip_prefix(name))
+        .is_some_and(|rest| matches!(rest, b"" | b" (deleted)"))
+}
+
+/// The program in a conmon's command line, whose words end with NUL.
+fn exit_command(line: &[u8]) -> Option<PathBuf> {
+    let mut words = line.split(|b| *b == 0);
+    words.find(|w| *w == b"--exit-command")?;
+    let path = words.next().filter(|w| w.starts_with(b"/"))?;
+    Some(PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_is_the_command_at_the_end() {
+        let line = b"/usr/bin/conmon\0-c\x001234\0--exit-dir\0/run/libpod/exits\0--exit-command\0\
+                     /usr/bin/podman\0--exit-command-arg\0--root\0";
+        assert_eq!(exit_command(line), Some("/usr/bin/podman".into()));
+        assert_eq!(exit_command(b"/usr/bin/conmon\0--exit-command\0"), None);
+        assert_eq!(exit_command(b"/usr/bin/conmon\0-c\x001234\0"), None);
+    }
+
+    #[test]
+    fn names_are_whole() {
+        assert!(is_named(Path::new("/usr/bin/conmon"), "conmon"));
+        assert!(is_named(Path::new("/usr/bin/conmon (deleted)"), "conmon"));
+        assert!(!is_named(Path::new("/usr/bin/conmon-rs"), "conmon"));
+    }
+}
