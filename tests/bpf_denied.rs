@@ -3,6 +3,8 @@
 mod common;
 
 mod root {
+    use oci_netkit::types::mode::Mode;
+
     use crate::common::datapath::{Datapath, MARK_JUDGED, Outcome};
     use crate::common::denied::{Note, refused};
     use crate::common::oracle;
@@ -21,7 +23,7 @@ mod root {
     fn on_trial(egress: &str, ingress: &str) -> Datapath {
         let mut d = recording(64);
         let mut policy = oracle::policy(egress, ingress);
-        policy.audit = true;
+        policy.mode = Mode::Audit;
         d.policy(0, &policy);
         d
     }
@@ -186,7 +188,7 @@ mod root {
         assert!(!d.sends(0, &packet).audited);
         // New rules, still on trial: the flow is judged anew and noted no second time.
         let mut policy = oracle::policy("tcp:any:443", "");
-        policy.audit = true;
+        policy.mode = Mode::Audit;
         d.policy(0, &policy);
         let again = d.sends(0, &packet);
         assert_eq!((again.outcome, again.audited), (Outcome::Redirect, false));

@@ -9,6 +9,7 @@ mod root {
 
     use oci_netkit::plan::policy::Policy;
     use oci_netkit::types::domain::Domain;
+    use oci_netkit::types::mode::Mode;
 
     use crate::common::datapath::{Answer, Datapath, MARK_JUDGED, MARK_REPLY, Outcome};
     use crate::common::denied::refused;
@@ -702,7 +703,7 @@ mod root {
         let mut d = Datapath::new();
         d.keep_denied(0, 64);
         let mut policy = policy("tcp:github.com:443");
-        policy.audit = true;
+        policy.mode = Mode::Audit;
         d.names(0, &policy);
         resolve(&mut d, "github.com", &[Record::address("203.0.113.9", 60)]);
         resolve(

@@ -9,6 +9,8 @@ mod root {
 
     use std::collections::HashMap;
 
+    use oci_netkit::types::mode::Mode;
+
     use crate::common::datapath::{
         ADDRESSES, Datapath, Hook, MARK_JUDGED, Outcome, UP0_MAC, UP1_MAC,
     };
@@ -351,7 +353,11 @@ mod root {
                 let id = r.below(2);
                 rules[id] = (random_rules(&mut r), random_rules(&mut r));
                 let mut policy = policy(&rules[id].0, &rules[id].1);
-                policy.audit = r.one_in(4);
+                policy.mode = if r.one_in(4) {
+                    Mode::Audit
+                } else {
+                    Mode::Enforce
+                };
                 d.policy(id as u32, &policy);
                 oracle.set_policy(id, policy);
             }

@@ -346,7 +346,7 @@ print(sent)
                 egress: RuleSet::parse(&egress).expect("rules"),
                 ..Policy::default()
             };
-            compile(&policy).expect("they compile")
+            compile(&policy).expect("they compile").rules
         });
         let before = cli::show(&c.id);
         let cursor = wire::cursor();

@@ -318,11 +318,11 @@ pub fn revise(
     let Some(revision) = decide(&record, maps.policy(record.id)?)? else {
         return Ok(None);
     };
-    if revision.names.is_some() {
+    if revision.tables.names.is_some() {
         maps.ensure_name_tables(record.id, revision.learned)?;
     }
-    maps.fill_names(revision.next.slot, revision.names.as_deref())?;
-    maps.fill_rules(revision.next.slot, &revision.entries)?;
+    maps.fill_names(revision.next.slot, revision.tables.names.as_deref())?;
+    maps.fill_rules(revision.next.slot, &revision.tables.rules)?;
     let ledger = store.lock_ledger(deadline)?;
     // Read again: members come and go under the ledger lock alone.
     let mut record = store.view().find(cookie)?.ok_or_else(gone)?;

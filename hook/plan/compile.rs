@@ -51,15 +51,25 @@ pub struct TrieEntry {
     pub verdict: u32,
 }
 
-/// Compiles both directions.
+/// What a policy becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Rules of both directions.
+    pub rules: Vec<TrieEntry>,
+    /// Names; `None` where DNS is not filtered.
+    pub names: Option<Vec<NameEntry>>,
+}
+
+/// Compiles both directions and the names.
 ///
 /// The rule index of a class entry is the first rule of the list that says the same (protocol,
 /// ports, scopes, allow or deny) as the deciding one, since addresses that differ only in which
 /// rule names them share a class; [`super::policy::evaluate`] finds the rule for one address.
 ///
 /// # Errors
-/// [`crate::error::Kind::BadInput`] if the combination of rules needs too many entries.
-pub fn compile(policy: &Policy) -> Result<Vec<TrieEntry>> {
+/// [`crate::error::Kind::BadInput`] if the combination of rules needs too many entries, and for more
+/// different ports of names than there are doors.
+pub fn compile(policy: &Policy) -> Result<Tables> {
     let mut entries = Vec::new();
     let mut next_class = FIRST_CLASS;
     for direction in Direction::ALL {
@@ -84,20 +94,14 @@ pub fn compile(policy: &Policy) -> Result<Vec<TrieEntry>> {
         }
     }
     let names = Names::of(policy)?;
-    if policy.filters_names() {
+    let names = policy.filters_names().then(|| {
         names.rows(&policy.places.resolvers, &mut entries);
-    }
-    Ok(entries)
-}
-
-/// The names of both; `None` where DNS is not filtered.
-///
-/// # Errors
-/// [`crate::error::Kind::BadInput`] for more different ports than there are doors.
-pub fn compile_names(policy: &Policy) -> Result<Option<Vec<NameEntry>>> {
-    let names = Names::of(policy)?;
-    let is_filtered = policy.filters_names();
-    Ok(is_filtered.then(|| names.entries(policy.audit)))
+        names.entries(policy.mode)
+    });
+    Ok(Tables {
+        rules: entries,
+        names,
+    })
 }
 
 fn too_many() -> Error {

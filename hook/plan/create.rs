@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::compile::{compile, compile_names};
+use super::compile::compile;
 use super::ipam::{Field, words};
 use super::lan;
 use super::link::{self, Uplinks};
@@ -143,11 +143,7 @@ fn record(
         addresses: design.addresses.iter().map(|(net, _)| *net).collect(),
         reach: design.addresses.iter().map(|(_, reach)| *reach).collect(),
         lan: design.lan.clone(),
-        mode: if design.policy.audit {
-            Mode::Audit
-        } else {
-            Mode::Enforce
-        },
+        mode: design.policy.mode,
         egress: design.policy.egress.texts(),
         ingress: design.policy.ingress.texts(),
         revised: Vec::new(),
@@ -203,8 +199,7 @@ fn design(
         places.resolvers.clone_from(servers);
     }
     let policy = rulebook::in_effect(wishes, field.config, places, faults);
-    let entries = policy.as_ref().and_then(|p| faults.keep(compile(p)));
-    let names = policy.as_ref().and_then(|p| faults.keep(compile_names(p)));
+    let tables = policy.as_ref().and_then(|p| faults.keep(compile(p)));
     let primary = faults.keep(link::primary(field.host, field.ledger));
     let sizes = field.uplinks.sizes();
     // Without an uplink, which is a fault of its own, there is no MTU to compare with.
@@ -236,6 +231,7 @@ fn design(
         Vec::new()
     });
     let (id, primary) = primary?;
+    let tables = tables?;
     let sizes = LinkSizes {
         mtu_bytes: mtu_bytes?,
         ..sizes
@@ -255,8 +251,8 @@ fn design(
             .unwrap_or_else(|| field.host.search.clone()),
         maps: MapSpec {
             id,
-            policy: entries?,
-            names: names?,
+            policy: tables.rules,
+            names: tables.names,
             learned: field.config.limits.learned,
             nxdomain: field.config.nxdomain,
             epoch: 1,

@@ -31,7 +31,6 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
 use crate::types::id::NetnsCookie;
-use crate::types::mode::Mode;
 use crate::types::record::{EndpointRecord, Member, RuleTexts};
 use policy::{Places, Policy};
 use rules::RuleSet;
@@ -140,7 +139,7 @@ pub fn policy_of(record: &EndpointRecord, config: &Config, host: &HostFacts) -> 
             resolvers: record.resolvers.clone(),
             ..places
         },
-        audit: record.mode == Mode::Audit,
+        mode: record.mode,
         ceiling: record.ceiling.as_ref().map(read_profile).transpose()?,
     })
 }

@@ -11,6 +11,7 @@ use super::rules::{Ports, Protocol, Rule, RuleSet, Target, number};
 use crate::config::Profile;
 use crate::types::direction::Direction;
 use crate::types::domain::Domain;
+use crate::types::mode::Mode;
 use crate::types::scope::Scope;
 
 #[cfg(test)]
@@ -36,8 +37,8 @@ pub struct Policy {
     pub ingress: RuleSet,
     /// What they refer to.
     pub places: Places,
-    /// What no rule decides passes, and is recorded.
-    pub audit: bool,
+    /// What becomes of what no rule decides.
+    pub mode: Mode,
     /// What the rules can reach at most.
     pub ceiling: Option<Profile>,
 }
@@ -154,7 +155,7 @@ impl Policy {
     /// on trial, which would not know what a workload means else.
     #[must_use]
     pub fn filters_names(&self) -> bool {
-        self.audit || self.named_rules().next().is_some()
+        self.mode == Mode::Audit || self.named_rules().next().is_some()
     }
 
     /// Rules of egress with names, as far as the ceiling allows them, with their indexes.
@@ -209,7 +210,7 @@ impl Policy {
         };
         let own = self.rules(direction);
         let mut terms = of(own, 0);
-        let mut trial = Term::everywhere();
+        let mut trial = vec![Term::everywhere()];
         if let Some(ceiling) = &self.ceiling {
             let first = u32::try_from(own.len()).unwrap_or(u32::MAX);
             let bounds = of(ceiling.rules(direction).rules(), first);
@@ -219,7 +220,7 @@ impl Policy {
             terms.extend(denies);
             trial = allows;
         }
-        if self.audit {
+        if self.mode == Mode::Audit {
             terms.extend(trial.into_iter().map(Term::on_trial));
         }
         if direction == Direction::Egress {
@@ -271,21 +272,21 @@ impl Term {
     }
 
     /// All of both families, in all scopes.
-    fn everywhere() -> Vec<Self> {
-        vec![Self {
+    fn everywhere() -> Self {
+        Self {
             effect: Effect::Allow,
             rule: 0,
             nets: every(Scopes::ALL),
             proto: Protocol::Any,
             ports: None,
-        }]
+        }
     }
 
     /// The same for what no rule decides, as far as a trial goes.
     fn on_trial(self) -> Self {
-        let scopes = Scopes::only(Scope::Outside)
-            .and_if(true, Scope::Containers)
-            .and_if(true, Scope::Network);
+        let scopes = [Scope::Outside, Scope::Containers, Scope::Network];
+        let scopes = scopes.map(Scopes::only).into_iter();
+        let scopes = scopes.fold(Scopes::default(), Scopes::or);
         let nets = self.nets.into_iter();
         Self {
             effect: Effect::Audit,
@@ -317,16 +318,15 @@ impl Term {
     }
 
     fn matches(&self, packet: &Packet) -> bool {
-        let proto = match self.proto {
-            Protocol::Any => true,
-            Protocol::One(n) => packet.proto == n,
-            Protocol::Icmp if packet.remote.is_ipv4() => packet.proto == number::ICMP,
-            Protocol::Icmp => packet.proto == number::ICMPV6,
-            Protocol::TcpUdp => matches!(packet.proto, number::TCP | number::UDP),
-            Protocol::Ported => matches!(packet.proto, number::TCP | number::UDP | number::SCTP),
+        let icmp = if packet.remote.is_ipv4() {
+            number::ICMP
+        } else {
+            number::ICMPV6
         };
+        let is_other_icmp = self.proto == Protocol::Icmp && packet.proto != icmp;
         let mut nets = self.nets.iter();
-        proto
+        has_proto(self.proto, packet.proto)
+            && !is_other_icmp
             && self.ports.is_none_or(|p| p.contains(packet.port))
             && nets.any(|(net, scopes)| net.contains(&packet.remote) && scopes.has(packet.scope))
     }
@@ -460,7 +460,7 @@ pub fn evaluate_name(policy: &Policy, name: &Domain, proto: u8, port: u16) -> Op
     found.and_then(|(index, _)| usize::try_from(index).ok())
 }
 
-/// Of either family's ICMP, since a name has addresses of both.
+/// Whether a rule is about a protocol; `icmp` is about either family's.
 fn has_proto(rule: Protocol, proto: u8) -> bool {
     match rule {
         Protocol::Any => true,

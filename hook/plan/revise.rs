@@ -1,7 +1,7 @@
 //! Rules of an endpoint that runs, changed: by an administrator's word, or since the config did.
 //! Pure.
 
-use super::compile::{NameEntry, TrieEntry, compile, compile_names};
+use super::compile::{Tables, compile};
 use super::policy::Policy;
 use super::rules::{Rule, RuleSet};
 use super::{policy_of, rulebook};
@@ -67,9 +67,7 @@ pub struct Revision {
     /// The ceiling that they are under.
     pub ceiling: Option<RuleTexts>,
     /// What the kernel gets.
-    pub entries: Vec<TrieEntry>,
-    /// Names of it; `None` where DNS is not filtered.
-    pub names: Option<Vec<NameEntry>>,
+    pub tables: Tables,
     /// Elements of the table of learned addresses, where it has none yet.
     pub learned: u32,
     /// Where, and which number it has.
@@ -116,7 +114,7 @@ pub fn revise(
                 }
             }
             if let Some(mode) = mode {
-                policy.audit = *mode == Mode::Audit;
+                policy.mode = *mode;
             }
         }
         Change::Allow(direction, more) => {
@@ -133,7 +131,7 @@ pub fn revise(
     }
     let stands = policy.egress.texts() == old.egress.texts()
         && policy.ingress.texts() == old.ingress.texts()
-        && policy.audit == old.audit
+        && policy.mode == old.mode
         && ceiling_of(&policy) == ceiling_of(&old);
     // A record that is ahead of the programs is of a change that was killed half-way.
     if stands && revised == record.revised && record.epoch == now.epoch {
@@ -149,16 +147,11 @@ pub fn revise(
         warnings.extend(beyond.iter().map(|e| format!("{direction}: {e}")));
     }
     Ok(Some(Revision {
-        entries: compile(&policy)?,
-        names: compile_names(&policy)?,
+        tables: compile(&policy)?,
         learned: config.limits.learned,
         egress: policy.egress.texts(),
         ingress: policy.ingress.texts(),
-        mode: if policy.audit {
-            Mode::Audit
-        } else {
-            Mode::Enforce
-        },
+        mode: policy.mode,
         revised,
         ceiling: ceiling_of(&policy),
         next: PolicyWord {

@@ -40,7 +40,7 @@ pub(super) fn in_effect(
         egress: pick(&wishes.egress, Direction::Egress),
         ingress: pick(&wishes.ingress, Direction::Ingress),
         places,
-        audit: wishes.mode == Mode::Audit,
+        mode: wishes.mode,
         ceiling: config.ceiling.as_ref().map(|c| c.rules.clone()),
     };
     let checked = check(&policy, config);
@@ -127,7 +127,7 @@ pub(super) fn check(policy: &Policy, config: &Config) -> Result<()> {
         let hint = format!("write to {PATH}, under [dns]: servers = [\"192.0.2.53\"]");
         faults.push(Error::new(Kind::BadInput, message).with_hint(hint));
     }
-    if policy.audit && !config.audit_allowed {
+    if policy.mode == Mode::Audit && !config.audit_allowed {
         let message = "annotation io.oci-netkit.mode: audit, and the config does not allow it";
         let hint = format!("leave the key out, or write to {PATH}: audit_allowed = true");
         faults.push(Error::new(Kind::NotPermitted, message).with_hint(hint));

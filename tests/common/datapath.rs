@@ -358,7 +358,7 @@ impl Datapath {
     }
 
     pub fn policy(&mut self, id: u32, policy: &Policy) {
-        let entries = compile(policy).expect("rules compile");
+        let entries = compile(policy).expect("rules compile").rules;
         let slot = 2 * id + self.epoch % 2;
         self.epoch += 1;
         let trie = create(

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use oci_netkit::kernel::bpf::skel::types;
-use oci_netkit::plan::compile::compile_names;
+use oci_netkit::plan::compile::compile;
 use oci_netkit::plan::policy::Policy;
 use oci_netkit::types::addr::mapped;
 
@@ -202,7 +202,7 @@ impl Datapath {
     pub fn names(&mut self, id: u32, policy: &Policy) {
         let lru = |key: usize, value: usize| create(MapType::LruHash, key, value, 4096, 0);
         let maps = &self.skel.maps;
-        let names = compile_names(policy).expect("names compile");
+        let names = compile(policy).expect("names compile").names;
         let slot = 2 * id + self.epoch % 2;
         if let Some(names) = names {
             let trie = create(

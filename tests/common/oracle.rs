@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use oci_netkit::plan::policy::{Places, Policy};
 use oci_netkit::plan::rules::{Protocol, Rule, RuleSet, Target};
+use oci_netkit::types::mode::Mode;
 use oci_netkit::types::scope::Scope;
 
 use super::datapath::{ADDRESSES, Hook, Outcome};
@@ -23,7 +24,7 @@ pub fn policy(egress: &str, ingress: &str) -> Policy {
             pools: vec![net("10.87.0.0/17"), net("2001:db8:87::/64")],
             networks: vec![net("172.17.0.0/16"), net("2001:db8:17::/64")],
         },
-        audit: false,
+        mode: Mode::Enforce,
         ceiling: None,
     }
 }
@@ -230,7 +231,7 @@ fn decide(
         .collect();
     if hits.iter().any(|r| r.deny) {
         Err("deny-rule")
-    } else if hits.is_empty() && !(policy.audit && on_trial.contains(&scope)) {
+    } else if hits.is_empty() && !(policy.mode == Mode::Audit && on_trial.contains(&scope)) {
         Err(default_reason(scope, proto))
     } else {
         Ok(())

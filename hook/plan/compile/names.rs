@@ -14,6 +14,7 @@ use crate::plan::policy::Policy;
 use crate::plan::rules::{Ports, Protocol, Rule, Target, number};
 use crate::types::addr::mapped;
 use crate::types::domain::Depth;
+use crate::types::mode::Mode;
 use crate::types::scope::Scope;
 
 #[cfg(test)]
@@ -89,7 +90,7 @@ impl<'p> Names<'p> {
     }
 
     /// Entries of `nk_names`; with `audit`, all names may be asked for.
-    pub(super) fn entries(&self, audit: bool) -> Vec<NameEntry> {
+    pub(super) fn entries(&self, mode: Mode) -> Vec<NameEntry> {
         let mut all: BTreeMap<Vec<u8>, NameEntry> = BTreeMap::new();
         let mut add = |key: Vec<u8>, labels: u32, depth: Depth, bit: u64| {
             let entry = all.entry(key.clone()).or_insert(NameEntry {
@@ -105,7 +106,7 @@ impl<'p> Names<'p> {
                 Depth::Deep => entry.deep |= bit,
             }
         };
-        if audit {
+        if mode == Mode::Audit {
             add(Vec::new(), 0, Depth::Deep, AUDIT);
         }
         for rule in &self.rules {

@@ -4,6 +4,7 @@ use super::super::policy::{Packet, Places, Verdict, evaluate};
 use super::super::rules::{Rule, RuleSet};
 use super::*;
 use crate::config::Profile;
+use crate::types::mode::Mode;
 use crate::types::scope::Scope;
 
 type Level = HashMap<(u32, [u8; 16]), TrieEntry>;
@@ -185,7 +186,11 @@ fn the_tables_say_what_the_rules_say() {
         let mut r = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut policy = Policy {
             places: places(),
-            audit: seed % 3 == 0,
+            mode: if seed % 3 == 0 {
+                Mode::Audit
+            } else {
+                Mode::Enforce
+            },
             ..Policy::default()
         };
         let mut random_set = |most| {
@@ -202,7 +207,7 @@ fn the_tables_say_what_the_rules_say() {
                 ingress: random_set(8),
             });
         }
-        let tries = Tries::new(&compile(&policy).unwrap());
+        let tries = Tries::new(&compile(&policy).unwrap().rules);
         for _ in 0..300 {
             let direction = Direction::ALL[usize::try_from(r.below(2)).unwrap()];
             let rules = policy.rules(direction);
@@ -247,7 +252,11 @@ fn packet(remote: &str, port: u16) -> Packet {
 
 #[test]
 fn a_longer_prefix_carries_the_rules_of_the_shorter() {
-    let tries = Tries::new(&compile(&policy("10.0.0.0/8:443 10.1.0.0/16:22")).unwrap());
+    let tries = Tries::new(
+        &compile(&policy("10.0.0.0/8:443 10.1.0.0/16:22"))
+            .unwrap()
+            .rules,
+    );
     let judge = |p| tries.judge(Direction::Egress, &p);
     assert_eq!(judge(packet("10.1.2.3", 443)), Verdict::Allow(0));
     assert_eq!(judge(packet("10.1.2.3", 22)), Verdict::Allow(1));
@@ -256,7 +265,7 @@ fn a_longer_prefix_carries_the_rules_of_the_shorter() {
 
 #[test]
 fn all_of_ipv6_does_not_leak_into_ipv4() {
-    let entries = compile(&policy("[::/0]")).unwrap();
+    let entries = compile(&policy("[::/0]")).unwrap().rules;
     let bar = entries
         .iter()
         .find(|e| e.table == 0 && e.prefix_bits == 32 + 96)
@@ -271,32 +280,34 @@ fn all_of_ipv6_does_not_leak_into_ipv4() {
         tries.judge(Direction::Egress, &packet("2001:db8::9", 1)),
         Verdict::Allow(0)
     );
-    let without = compile(&policy("[2001:db8::/32]")).unwrap();
+    let without = compile(&policy("[2001:db8::/32]")).unwrap().rules;
     assert!(without.iter().all(|e| e.prefix_bits != 32 + 96));
 }
 
 #[test]
 fn addresses_under_the_same_rules_share_a_class() {
     let texts: Vec<String> = (0..200).map(|i| format!("10.0.{i}.0/24:443")).collect();
-    let entries = compile(&policy(&texts.join(" "))).unwrap();
+    let entries = compile(&policy(&texts.join(" "))).unwrap().rules;
     // 200 addresses; one class with one port in one scope.
     assert_eq!(entries.len(), 201);
 }
 
 #[test]
 fn what_adds_nothing_to_its_parent_has_no_entry() {
-    let entries = compile(&policy("10.0.0.0/8:443 10.1.0.0/16:443")).unwrap();
+    let entries = compile(&policy("10.0.0.0/8:443 10.1.0.0/16:443"))
+        .unwrap()
+        .rules;
     assert_eq!(entries.iter().filter(|e| e.table == 0).count(), 1);
 }
 
 #[test]
 fn no_rules_are_no_entries() {
-    assert!(compile(&policy("")).unwrap().is_empty());
+    assert!(compile(&policy("")).unwrap().rules.is_empty());
 }
 
 #[test]
 fn a_range_of_ports_is_few_entries() {
-    let entries = compile(&policy("any:1-65535")).unwrap();
+    let entries = compile(&policy("any:1-65535")).unwrap().rules;
     let ports = entries.iter().filter(|e| e.table >= FIRST_CLASS).count();
     assert_eq!(ports, 16, "{entries:?}");
 }
@@ -323,7 +334,7 @@ fn a_hundred_thousand_rules_compile_in_seconds() {
         places: places(),
         ..Policy::default()
     };
-    let entries = compile(&policy).unwrap();
+    let entries = compile(&policy).unwrap().rules;
     assert!(entries.len() < 120_000, "{}", entries.len());
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
 }

@@ -172,7 +172,7 @@ fn icmp_is_the_familys_own() {
 #[test]
 fn a_trial_passes_what_no_rule_decides_but_never_into_special_places() {
     let mut policy = policy("!tcp:192.0.2.9 tcp:192.0.2.1:443");
-    policy.audit = true;
+    policy.mode = Mode::Audit;
     let judge = |remote: &str, port, scope| {
         let remote = remote.parse().unwrap();
         let packet = Packet {
@@ -278,7 +278,7 @@ fn a_ceiling_takes_the_special_places_that_it_does_not_name() {
 #[test]
 fn a_trial_goes_no_further_than_the_ceiling() {
     let mut policy = under("tcp:any:443 tcp:host:22", "");
-    policy.audit = true;
+    policy.mode = Mode::Audit;
     let judge = |port, scope| {
         let packet = Packet {
             remote: "192.0.2.7".parse().unwrap(),

@@ -50,7 +50,7 @@ fn a_change_takes_the_other_slot_and_the_next_epoch() {
     assert_eq!(new.egress, ["tcp:192.0.2.1:443", "udp:192.0.2.53:53"]);
     assert_eq!(new.next, PolicyWord { epoch: 5, slot: 7 });
     assert_eq!(new.revised, [Direction::Egress]);
-    assert!(!new.entries.is_empty());
+    assert!(!new.tables.rules.is_empty());
     let last = PolicyWord {
         epoch: u32::MAX,
         slot: 7,

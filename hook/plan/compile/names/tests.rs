@@ -1,8 +1,9 @@
-use super::super::{compile, compile_names};
+use super::super::compile;
 use super::*;
 use crate::plan::policy::{Places, evaluate_name};
 use crate::plan::rules::RuleSet;
 use crate::types::domain::Domain;
+use crate::types::mode::Mode;
 
 fn policy(egress: &str) -> Policy {
     Policy {
@@ -51,8 +52,8 @@ fn row(entries: &[TrieEntry], scope: Scope, proto: u8, port: u16) -> u64 {
 }
 
 fn allows(policy: &Policy, name: &str, scope: Scope, proto: u8, port: u16) -> bool {
-    let names = compile_names(policy).unwrap().unwrap_or_default();
-    let entries = compile(policy).unwrap();
+    let names = compile(policy).unwrap().names.unwrap_or_default();
+    let entries = compile(policy).unwrap().rules;
     doors(&names, &Domain::new(name).unwrap()) & row(&entries, scope, proto, port) != 0
 }
 
@@ -105,9 +106,9 @@ fn longer_names_carry_what_shorter_ones_say() {
 #[test]
 fn private_addresses_have_doors_of_their_own() {
     let p = policy("tcp:a.example:443 tcp:a.example:80+private-ok");
-    let names = compile_names(&p).unwrap().unwrap();
+    let names = compile(&p).unwrap().names.unwrap();
     assert_eq!(names[0].exact, 1 | 1 << 32);
-    let entries = compile(&p).unwrap();
+    let entries = compile(&p).unwrap().rules;
     assert_eq!(row(&entries, Scope::Outside, 6, 80), 1 << 32);
     assert_eq!(row(&entries, Scope::Network, 6, 80), 1 << 32);
     assert_eq!(row(&entries, Scope::Network, 6, 443), 0);
@@ -117,15 +118,15 @@ fn private_addresses_have_doors_of_their_own() {
 #[test]
 fn only_names_filter_dns() {
     assert_eq!(
-        compile_names(&policy("resolver tcp:any:443")).unwrap(),
+        compile(&policy("resolver tcp:any:443")).unwrap().names,
         None
     );
     let mut p = policy("");
-    p.audit = true;
-    let names = compile_names(&p).unwrap().unwrap();
+    p.mode = Mode::Audit;
+    let names = compile(&p).unwrap().names.unwrap();
     assert_eq!(names.len(), 1);
     assert_eq!(doors(&names, &Domain::new("a.example").unwrap()), AUDIT);
-    let entries = compile(&p).unwrap();
+    let entries = compile(&p).unwrap().rules;
     assert!(entries.iter().any(|e| e.table == RESOLVERS));
 }
 
@@ -135,8 +136,8 @@ fn there_is_an_end_to_doors() {
         let all: Vec<String> = (1..=n).map(|p| format!("tcp:a.example:{p}")).collect();
         all.join(" ")
     };
-    assert!(compile_names(&policy(&rules(32))).is_ok());
-    let text = compile_names(&policy(&rules(33))).unwrap_err().report();
+    assert!(compile(&policy(&rules(32))).is_ok());
+    let text = compile(&policy(&rules(33))).unwrap_err().report();
     assert!(
         text.contains("33 different protocols and ports, and 32 are the most"),
         "{text}"
@@ -201,6 +202,6 @@ fn ten_thousand_names_compile_at_once() {
         egress: RuleSet::from_texts(&texts).unwrap(),
         ..policy("")
     };
-    assert_eq!(compile_names(&p).unwrap().unwrap().len(), 10_000);
-    assert!(compile(&p).unwrap().len() < 40);
+    assert_eq!(compile(&p).unwrap().names.unwrap().len(), 10_000);
+    assert!(compile(&p).unwrap().rules.len() < 40);
 }
