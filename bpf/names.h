@@ -8,7 +8,7 @@
  * the policy that they are of: under new rules each is looked up once more, so a
  * revoked name ends at once, and what stays allowed stays.
  *
- * Neighbours: dns.h learns, policy.h asks.
+ * Neighbours: dns_answer.h learns, policy.h asks.
  */
 #ifndef __NK_NAMES_H
 #define __NK_NAMES_H

@@ -1,5 +1,5 @@
 //! DNS messages, and what an answer should teach: a reference of its own, which follows compression,
-//! allocates as it likes and shares no line with bpf/dns.h.
+//! allocates as it likes and shares no line with bpf/dns_*.h.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

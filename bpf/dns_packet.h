@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * DNS between a container whose rules have names and its resolvers: which packets
+ * those are, where the message lies, and the id and port on the way.
+ *
+ * A query leaves with an id and a source port that the container did not choose:
+ * with an accomplice outside it could forge its own answers else. The answer gets
+ * both back. Over TCP the connection itself is the proof, and nothing is changed.
+ *
+ * Neighbours: dns_message.h reads what is copied here.
+ */
+#ifndef __NK_DNS_PACKET_H
+#define __NK_DNS_PACKET_H
+
+/* bytes: 1 to NK_DNS_MESSAGE_BYTES. */
+static __always_inline int nk_dns_load(struct __sk_buff *skb, struct nk_dns_scratch *s,
+				       __u32 offset, __u32 bytes)
+{
+	barrier_var(bytes);
+	if (bytes < 1 || bytes > NK_DNS_MESSAGE_BYTES)
+		return -NK_DROP_INTERNAL;
+	return bpf_skb_load_bytes(skb, offset, s->message, bytes) ? -NK_DROP_INTERNAL : 0;
+}
+
+/* Where the message lies, and its length in *bytes; 0 for a segment without one. */
+static __always_inline int nk_dns_find(struct __sk_buff *skb, const struct nk_packet *p,
+				       __u32 *offset, __u32 *bytes)
+{
+	__u32 header_bytes;
+	__be16 length;
+	__u8 words;
+
+	if (p->key.protocol == IPPROTO_UDP) {
+		if (skb->gso_size || bpf_skb_load_bytes(skb, p->l4_offset + 4, &length, 2))
+			return -NK_DROP_DNS_QUERY;
+		*offset = p->l4_offset + NK_UDP_BYTES;
+		*bytes = bpf_ntohs(length) - NK_UDP_BYTES;
+		return 0;
+	}
+	if (bpf_skb_load_bytes(skb, p->l4_offset + 12, &words, 1))
+		return -NK_DROP_DNS_QUERY;
+	header_bytes = (words >> 4) * 4;
+	*offset = p->l4_offset + header_bytes + 2;
+	*bytes = 0;
+	if (p->l4_bytes <= header_bytes)
+		return 0;
+	/* One whole message and nothing else (RFC 7766, 8). */
+	if (bpf_skb_load_bytes(skb, *offset - 2, &length, 2) ||
+	    bpf_ntohs(length) != p->l4_bytes - header_bytes - 2)
+		return -NK_DROP_DNS_QUERY;
+	*bytes = bpf_ntohs(length);
+	return *bytes ? 0 : -NK_DROP_DNS_QUERY;
+}
+
+/*
+ * The id and a port of the UDP header change, neither with the pseudo header. A
+ * checksum that is left to the device covers both by itself.
+ */
+NK_GLOBAL int nk_dns_rewrite(struct __sk_buff *skb, const struct nk_packet *p __arg_nonnull,
+			     __u32 port_at, __be16 port, __be16 id)
+{
+	bool partial = nk_csum_is_partial(skb);
+	__u32 at = p->l4_offset, delta;
+	__be16 old_port, old_id;
+	__sum16 check;
+
+	if (bpf_skb_load_bytes(skb, at + port_at, &old_port, 2) ||
+	    bpf_skb_load_bytes(skb, at + 6, &check, 2) ||
+	    bpf_skb_load_bytes(skb, at + NK_UDP_BYTES, &old_id, 2))
+		return -NK_DROP_INTERNAL;
+	delta = nk_csum_carry((__u64)nk_csum_delta_word(old_port, port) +
+			      nk_csum_delta_word(old_id, id));
+	if (bpf_skb_store_bytes(skb, at + port_at, &port, 2, 0) ||
+	    bpf_skb_store_bytes(skb, at + NK_UDP_BYTES, &id, 2, 0))
+		return -NK_DROP_INTERNAL;
+	if (partial)
+		return 0;
+	if (!check) {
+		nk_csum_complete(skb, delta); /* IPv4 without one */
+		return 0;
+	}
+	check = nk_csum_replaced(check, delta) ?: 0xffff;
+	return bpf_skb_store_bytes(skb, at + 6, &check, 2, 0) ? -NK_DROP_INTERNAL : 0;
+}
+
+/* Those whose port 53 is filtered under this policy. */
+static __noinline bool nk_dns_is_resolver(const struct nk_packet *p)
+{
+	struct nk_rule_key key = {
+		.prefixlen = NK_RULE_ADDR_BITS,
+		.table = bpf_htonl(NK_TABLE_RESOLVERS),
+	};
+	__u32 slot = p->word >> 32;
+	void *trie = bpf_map_lookup_elem(&nk_rules, &slot);
+
+	__builtin_memcpy(key.data, p->key.remote, sizeof(key.data));
+	return trie && bpf_map_lookup_elem(trie, &key);
+}
+
+static __always_inline bool nk_dns_concerns(const struct nk_packet *p)
+{
+	__u8 protocol = p->key.protocol;
+
+	return p->key.remote_port == bpf_htons(NK_DNS_PORT) &&
+	       (protocol == IPPROTO_UDP || protocol == IPPROTO_TCP) && p->kind == NK_KIND_OPENS &&
+	       nk_names_trie(p->word) && nk_dns_is_resolver(p);
+}
+
+#endif /* __NK_DNS_PACKET_H */
