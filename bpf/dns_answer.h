@@ -150,11 +150,7 @@ static __noinline int nk_dns_asked(const struct nk_packet *p, __u32 endpoint_id)
 
 	if (!table || !s || !p)
 		return 0;
-	__builtin_memcpy(key.resolver, p->key.remote, 16);
-	key.port = p->key.local_port;
-	key.id = bpf_htons(nk_dns_u16(s, 0));
-	key.protocol = p->key.protocol;
-	key.local_index = p->key.local_index;
+	nk_dns_fill_key(&key, p, bpf_htons(nk_dns_u16(s, 0)));
 	query = bpf_map_lookup_elem(table, &key);
 	if (!query)
 		return 0;
@@ -177,12 +173,8 @@ static long nk_dns_compare(__u32 index, void *unused)
 		s->cursor.failed = 1;
 		return 1;
 	}
-	ours = s->query.question[index];
-	theirs = nk_dns_u8(s, NK_DNS_HEADER_BYTES + index);
-	if (ours >= 'A' && ours <= 'Z')
-		ours += 'a' - 'A';
-	if (theirs >= 'A' && theirs <= 'Z')
-		theirs += 'a' - 'A';
+	ours = nk_dns_fold(s->query.question[index]);
+	theirs = nk_dns_fold(nk_dns_u8(s, NK_DNS_HEADER_BYTES + index));
 	if (ours == theirs)
 		return 0;
 	s->cursor.failed = 1;

@@ -157,6 +157,12 @@ static long nk_dns_label(__u32 index, void *unused)
 	return 0;
 }
 
+/* Names are compared whatever their case; length bytes are below 'A'. */
+static __always_inline __u32 nk_dns_fold(__u32 byte)
+{
+	return byte >= 'A' && byte <= 'Z' ? byte + 'a' - 'A' : byte;
+}
+
 static __always_inline void nk_dns_start(struct nk_dns_cursor *c, __u32 at, __u32 end)
 {
 	__builtin_memset(c, 0, sizeof(*c));

@@ -52,20 +52,46 @@ static __always_inline int nk_dns_find(struct __sk_buff *skb, const struct nk_pa
 	return *bytes ? 0 : -NK_DROP_DNS_QUERY;
 }
 
+/* Of a query under way, as the resolver sees it. */
+static __always_inline void nk_dns_fill_key(struct nk_query_key *key, const struct nk_packet *p,
+					    __be16 id)
+{
+	__builtin_memcpy(key->resolver, p->key.remote, 16);
+	key->port = p->key.local_port;
+	key->id = id;
+	key->protocol = p->key.protocol;
+	key->local_index = p->key.local_index;
+}
+
 /*
- * The id and a port of the UDP header change, neither with the pseudo header. A
- * checksum that is left to the device covers both by itself.
+ * The UDP checksum, after what it covers grew by delta, the pseudo header apart.
+ * One that is left to the device covers the change by itself. 0 or -NK_DROP_*.
  */
+static __always_inline int nk_dns_sum(struct __sk_buff *skb, const struct nk_packet *p, __u32 delta)
+{
+	__u32 at = p->l4_offset + 6;
+	__sum16 check;
+
+	if (nk_csum_is_partial(skb))
+		return 0;
+	if (bpf_skb_load_bytes(skb, at, &check, 2))
+		return -NK_DROP_INTERNAL;
+	if (!check) {
+		nk_csum_complete(skb, delta); /* IPv4 without one */
+		return 0;
+	}
+	check = nk_csum_replaced(check, delta) ?: 0xffff;
+	return bpf_skb_store_bytes(skb, at, &check, 2, 0) ? -NK_DROP_INTERNAL : 0;
+}
+
+/* The id, and the port at `port_at` of the UDP header. */
 NK_GLOBAL int nk_dns_rewrite(struct __sk_buff *skb, const struct nk_packet *p __arg_nonnull,
 			     __u32 port_at, __be16 port, __be16 id)
 {
-	bool partial = nk_csum_is_partial(skb);
 	__u32 at = p->l4_offset, delta;
 	__be16 old_port, old_id;
-	__sum16 check;
 
 	if (bpf_skb_load_bytes(skb, at + port_at, &old_port, 2) ||
-	    bpf_skb_load_bytes(skb, at + 6, &check, 2) ||
 	    bpf_skb_load_bytes(skb, at + NK_UDP_BYTES, &old_id, 2))
 		return -NK_DROP_INTERNAL;
 	delta = nk_csum_carry((__u64)nk_csum_delta_word(old_port, port) +
@@ -73,14 +99,7 @@ NK_GLOBAL int nk_dns_rewrite(struct __sk_buff *skb, const struct nk_packet *p __
 	if (bpf_skb_store_bytes(skb, at + port_at, &port, 2, 0) ||
 	    bpf_skb_store_bytes(skb, at + NK_UDP_BYTES, &id, 2, 0))
 		return -NK_DROP_INTERNAL;
-	if (partial)
-		return 0;
-	if (!check) {
-		nk_csum_complete(skb, delta); /* IPv4 without one */
-		return 0;
-	}
-	check = nk_csum_replaced(check, delta) ?: 0xffff;
-	return bpf_skb_store_bytes(skb, at + 6, &check, 2, 0) ? -NK_DROP_INTERNAL : 0;
+	return nk_dns_sum(skb, p, delta);
 }
 
 /* Those whose port 53 is filtered under this policy. */

@@ -9,7 +9,7 @@
 #ifndef __NK_DNS_QUERY_H
 #define __NK_DNS_QUERY_H
 
-/* One byte of the question's name into the key. Length bytes are below 'A'. */
+/* One byte of the question's name into the key. */
 static long nk_dns_reverse(__u32 index, void *unused)
 {
 	struct nk_dns_scratch *s = nk_dns_scratch();
@@ -17,9 +17,7 @@ static long nk_dns_reverse(__u32 index, void *unused)
 
 	if (!s)
 		return 1;
-	byte = nk_dns_u8(s, NK_DNS_HEADER_BYTES + s->key_bytes - 1 - index);
-	if (byte >= 'A' && byte <= 'Z')
-		byte += 'a' - 'A';
+	byte = nk_dns_fold(nk_dns_u8(s, NK_DNS_HEADER_BYTES + s->key_bytes - 1 - index));
 	s->resolved.key.name[index & (NK_NAME_BYTES - 1)] = byte;
 	/* FNV-1a, from a secret start: nobody inside can look for a collision. */
 	s->hash = (s->hash ^ byte) * 0x100000001b3ULL;
@@ -120,24 +118,18 @@ NK_GLOBAL int nk_dns_clamp(struct __sk_buff *skb, const struct nk_packet *p __ar
 			   __u32 have)
 {
 	__be16 bytes = bpf_htons(NK_DNS_EDNS_BYTES), old = bpf_htons(have);
-	bool partial = nk_csum_is_partial(skb), is_odd = at & 1;
 	__u32 offset = p->l4_offset + NK_UDP_BYTES + at + 3;
-	__sum16 check;
 
 	if (have <= NK_DNS_EDNS_BYTES)
 		return 0;
-	if (bpf_skb_load_bytes(skb, p->l4_offset + 6, &check, 2) ||
-	    bpf_skb_store_bytes(skb, offset, &bytes, 2, 0))
+	if (bpf_skb_store_bytes(skb, offset, &bytes, 2, 0))
 		return -NK_DROP_INTERNAL;
-	if (partial || !check)
-		return 0;
 	/* Behind a name of odd length it lies across two words. */
-	if (!is_odd) {
+	if (!(at & 1)) {
 		bytes = __builtin_bswap16(bytes);
 		old = __builtin_bswap16(old);
 	}
-	check = nk_csum_replaced(check, nk_csum_delta_word(old, bytes)) ?: 0xffff;
-	return bpf_skb_store_bytes(skb, p->l4_offset + 6, &check, 2, 0) ? -NK_DROP_INTERNAL : 0;
+	return nk_dns_sum(skb, p, nk_csum_delta_word(old, bytes));
 }
 
 /* The query in the scratch is under way: from here on an answer to it may come. */
@@ -152,12 +144,8 @@ NK_GLOBAL int nk_dns_record_query(const struct nk_packet *p __arg_nonnull,
 
 	if (!table || !s)
 		return -NK_DROP_DNS_TABLE;
-	__builtin_memcpy(key->resolver, p->key.remote, 16);
-	key->protocol = p->key.protocol;
-	key->local_index = p->key.local_index;
+	nk_dns_fill_key(key, p, s->query.id);
 	if (is_tcp) {
-		key->port = s->query.port;
-		key->id = s->query.id;
 		/* The same again is a retransmission. */
 		return bpf_map_update_elem(table, key, &s->query, BPF_ANY) ? -NK_DROP_DNS_TABLE : 0;
 	}
@@ -181,9 +169,9 @@ static __always_inline void nk_dns_keep(struct nk_dns_scratch *s, __u32 question
 }
 
 /*
- * 0: it may leave, and over UDP the packet and p->key have another local port; or -NK_DROP_*. In
- * this order: one plain query; a type that may be asked for; a name that a rule names, or a trial;
- * recorded.
+ * 0: it may leave, and over UDP the packet and p->key have another local port; or
+ * -NK_DROP_*. In this order: one plain query; a name that a rule names, or a trial;
+ * a type that may be asked for; recorded.
  */
 NK_GLOBAL int nk_dns_query(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull)
 {
@@ -258,18 +246,15 @@ NK_GLOBAL int nk_dns_query(struct __sk_buff *skb, struct nk_packet *p __arg_nonn
  */
 NK_GLOBAL int nk_dns_refuse(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull, int reason)
 {
-	__u32 zero = 0, id = p->endpoint_id, at = p->l4_offset, type = 0, flags, offset;
+	__u32 zero = 0, id = p->endpoint_id, at = p->l4_offset, type, flags, offset;
 	struct nk_endpoint *endpoint = bpf_map_lookup_elem(&nk_endpoints, &id);
 	struct nk_settings *settings = bpf_map_lookup_elem(&nk_settings, &zero);
 	struct nk_dns_scratch *s = nk_dns_scratch();
 	__be16 ports[2], old, new;
-	__sum16 check;
-	bool partial;
 	int failed;
 
 	if (!endpoint || !settings || !s || p->key.protocol != IPPROTO_UDP)
 		return TC_ACT_SHOT;
-	partial = nk_csum_is_partial(skb);
 	offset = at + NK_UDP_BYTES + 2;
 	flags = nk_dns_u16(s, 2);
 	old = bpf_htons(flags);
@@ -283,23 +268,17 @@ NK_GLOBAL int nk_dns_refuse(struct __sk_buff *skb, struct nk_packet *p __arg_non
 	new = bpf_htons(flags);
 	ports[0] = p->key.remote_port;
 	ports[1] = p->key.local_port;
-	if (bpf_skb_load_bytes(skb, at + 6, &check, 2))
-		return TC_ACT_SHOT;
 	if (p->is_v6)
 		failed = bpf_skb_store_bytes(skb, ETH_HLEN + 8, p->key.remote, 16, 0) ||
 			 bpf_skb_store_bytes(skb, ETH_HLEN + 24, p->local, 16, 0);
 	else
 		failed = bpf_skb_store_bytes(skb, ETH_HLEN + 12, p->key.remote + 12, 4, 0) ||
 			 bpf_skb_store_bytes(skb, ETH_HLEN + 16, p->local + 12, 4, 0);
-	if (failed || bpf_skb_store_bytes(skb, at, ports, 4, 0) ||
-	    bpf_skb_store_bytes(skb, offset, &new, 2, 0))
-		return TC_ACT_SHOT;
 	/* What changed places adds up to the same. */
-	if (!partial && check) {
-		check = nk_csum_replaced(check, nk_csum_delta_word(old, new)) ?: 0xffff;
-		if (bpf_skb_store_bytes(skb, at + 6, &check, 2, 0))
-			return TC_ACT_SHOT;
-	}
+	if (failed || bpf_skb_store_bytes(skb, at, ports, 4, 0) ||
+	    bpf_skb_store_bytes(skb, offset, &new, 2, 0) ||
+	    nk_dns_sum(skb, p, nk_csum_delta_word(old, new)))
+		return TC_ACT_SHOT;
 	skb->mark = settings->mark_reply;
 	nk_send_reset(skb);
 	return bpf_redirect(skb->ifindex, 0);
