@@ -1,8 +1,9 @@
-//! DNS messages, and what an answer should teach: a reference of its own, which follows compression,
-//! allocates as it likes and shares no line with bpf/dns_*.h.
+//! DNS of the loaded datapath: the tables that names need, and a container that asks its resolver.
+//!
+//! The resolver is 192.0.2.7 on the wire; the container 10.87.0.2 or 2001:db8:87::2.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
@@ -11,105 +12,21 @@ use oci_netkit::plan::compile::compile;
 use oci_netkit::plan::policy::Policy;
 use oci_netkit::types::addr::mapped;
 
-use super::datapath::{Datapath, create, put, struct_of};
-use super::packet::{Packet, ip, udp};
+use super::datapath::{Answer, Datapath, Outcome, create, put, struct_of};
+use super::dns_message::{A, AAAA, Record, answer, query};
+use super::oracle;
+use super::packet::{Packet, ip, read, tcp, udp};
+use super::random::Random;
 
-pub const A: u16 = 1;
-pub const CNAME: u16 = 5;
-pub const TXT: u16 = 16;
-pub const AAAA: u16 = 28;
-pub const SRV: u16 = 33;
-pub const HTTPS: u16 = 65;
-pub const ANY: u16 = 255;
+pub const RESOLVER: &str = "192.0.2.7:53";
+pub const CONTAINER: &str = "10.87.0.2:4000";
 
-/// Wire format; labels may hold anything.
-pub fn name(text: &str) -> Vec<u8> {
-    let mut wire = Vec::new();
-    for label in text.split('.').filter(|l| !l.is_empty()) {
-        wire.push(u8::try_from(label.len()).expect("a label"));
-        wire.extend_from_slice(label.as_bytes());
-    }
-    wire.push(0);
-    wire
-}
-
-fn header(id: u16, flags: u16, counts: [u16; 4]) -> Vec<u8> {
-    let words = [id, flags].into_iter().chain(counts);
-    words.flat_map(u16::to_be_bytes).collect()
-}
-
-/// A plain query, as libc sends it.
-pub fn query(id: u16, of: &str, kind: u16) -> Vec<u8> {
-    let mut message = header(id, 0x0100, [1, 0, 0, 0]);
-    message.extend(name(of));
-    message.extend(kind.to_be_bytes());
-    message.extend([0, 1]);
-    message
-}
-
-/// With an OPT record (RFC 6891).
-pub fn with_edns(mut query: Vec<u8>, bytes: u16) -> Vec<u8> {
-    query[11] = 1;
-    query.extend([0, 0, 41]);
-    query.extend(bytes.to_be_bytes());
-    query.extend([0; 6]);
-    query
-}
-
-/// One record; an empty owner is a pointer to the question's name.
-#[derive(Clone, Debug)]
-pub struct Record {
-    pub owner: Vec<u8>,
-    pub kind: u16,
-    pub class: u16,
-    pub ttl: u32,
-    pub data: Vec<u8>,
-}
-
-impl Record {
-    pub fn address(text: &str, ttl: u32) -> Self {
-        let (kind, data) = match text.parse().expect("an address") {
-            IpAddr::V4(v4) => (A, v4.octets().to_vec()),
-            IpAddr::V6(v6) => (AAAA, v6.octets().to_vec()),
-        };
-        Self {
-            owner: vec![0xc0, 12],
-            kind,
-            class: 1,
-            ttl,
-            data,
-        }
-    }
-
-    pub fn cname(to: &str) -> Self {
-        Self {
-            kind: CNAME,
-            data: name(to),
-            ..Self::address("192.0.2.1", 60)
-        }
-    }
-}
-
-/// The answer to a query, with these records.
-pub fn answer(query: &[u8], records: &[Record]) -> Vec<u8> {
-    let end = 12 + query[12..].iter().position(|b| *b == 0).expect("a root") + 5;
-    let mut message = query[..end].to_vec();
-    message[2..4].copy_from_slice(&[0x81, 0x80]);
-    message[6..8].copy_from_slice(&u16::try_from(records.len()).expect("few").to_be_bytes());
-    message[11] = 0;
-    for record in records {
-        message.extend(&record.owner);
-        message.extend(record.kind.to_be_bytes());
-        message.extend(record.class.to_be_bytes());
-        message.extend(record.ttl.to_be_bytes());
-        message.extend(
-            u16::try_from(record.data.len())
-                .expect("short")
-                .to_be_bytes(),
-        );
-        message.extend(&record.data);
-    }
-    message
+/// Endpoint 0 under these rules.
+pub fn with(egress: &str) -> Datapath {
+    let mut d = Datapath::new();
+    d.keep_denied(0, 64);
+    d.names(0, &oracle::policy(egress, ""));
+    d
 }
 
 /// UDP with this payload.
@@ -130,70 +47,99 @@ pub fn segment(from: &str, to: &str, payload: &[u8]) -> Packet {
     ip(tcp.source, tcp.destination, 6, transport).summed()
 }
 
-/// With the length in front that TCP wants.
-pub fn framed(message: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(message.len()).expect("short");
-    [&length.to_be_bytes()[..], message].concat()
+/// A query of the container's to its resolver.
+pub fn ask(d: &mut Datapath, message: &[u8]) -> Answer {
+    d.sends(0, &datagram(CONTAINER, RESOLVER, message))
 }
 
-/// What of an answer is to be learned: addresses with TTL; `None` for one that is malformed. `asked`
-/// is the query.
-pub fn reference(asked: &[u8], answer: &[u8]) -> Option<Vec<(IpAddr, u32)>> {
-    let word = |m: &[u8], at: usize| Some(u16::from_be_bytes([*m.get(at)?, *m.get(at + 1)?]));
-    let skip_name = |m: &[u8], mut at: usize, may_point: bool| -> Option<usize> {
-        for _ in 0..128 {
-            match *m.get(at)? {
-                0 => return Some(at + 1),
-                n @ 0xc0.. if may_point => {
-                    let _ = n;
-                    return (at + 2 <= m.len()).then_some(at + 2);
-                }
-                n @ 1..=63 => at += 1 + usize::from(n),
-                _ => return None,
-            }
-        }
-        None
+/// A query as it left: its id and port, which are the resolver's to answer to.
+#[track_caller]
+pub fn asked(d: &mut Datapath, message: &[u8]) -> Packet {
+    let sent = ask(d, message);
+    assert_eq!(sent.outcome, Outcome::Redirect);
+    read(&sent.frame)
+}
+
+/// The resolver's answer to what left.
+pub fn reply(left: &Packet, message: &[u8]) -> Packet {
+    let mut back = left.reply();
+    back.transport.truncate(8);
+    back.transport.extend(&left.transport[8..10]);
+    back.transport.extend(&message[2..]);
+    let length = u16::try_from(back.transport.len()).expect("short");
+    back.transport[4..6].copy_from_slice(&length.to_be_bytes());
+    back.summed()
+}
+
+/// Asks and gets an answer with these records, which comes back as the container's own.
+#[track_caller]
+pub fn resolve(d: &mut Datapath, of: &str, records: &[Record]) {
+    let kind = records
+        .iter()
+        .map(|r| r.kind)
+        .find(|k| *k == AAAA)
+        .unwrap_or(A);
+    let question = query(0x1234, of, kind);
+    let left = asked(d, &question);
+    let message = answer(&question, records);
+    let got = d.arrives(0, &reply(&left, &message));
+    assert_eq!(got.outcome, Outcome::Redirect);
+    let back = read(&got.frame);
+    assert_eq!(back.transport[2..4], 4000u16.to_be_bytes(), "its own port");
+    assert_eq!(
+        back.transport[8..],
+        message,
+        "its own id, and nothing else changed"
+    );
+}
+
+/// Whether a SYN leaves; if not, rules are the reason.
+pub fn connects(d: &mut Datapath, to: &str) -> bool {
+    let from = if to.starts_with('[') {
+        "[2001:db8:87::2]:5000"
+    } else {
+        "10.87.0.2:5000"
     };
-    let end = skip_name(asked, 12, false)? + 4;
-    let question = asked.get(12..end)?;
-    let flags = word(answer, 2)?;
-    if flags & 0xf800 != 0x8000 || word(answer, 4)? != 1 {
-        return None;
-    }
-    let theirs = answer.get(12..end)?;
-    if !theirs.eq_ignore_ascii_case(question) {
-        return None;
-    }
-    let kind = word(question, question.len() - 4)?;
-    if flags & 0x020f != 0 || (kind != A && kind != AAAA) {
-        return Some(Vec::new());
-    }
-    let count = word(answer, 6)?;
-    if count > 128 {
-        return None;
-    }
-    let (mut at, mut found) = (end, Vec::new());
-    for _ in 0..count {
-        at = skip_name(answer, at, true)?;
-        let ttl = u32::from_be_bytes(answer.get(at + 4..at + 8)?.try_into().ok()?);
-        let length = usize::from(word(answer, at + 8)?);
-        let (this, class) = (word(answer, at)?, word(answer, at + 2)?);
-        let data = answer.get(at + 10..at + 10 + length)?;
-        at += 10 + length;
-        if class != 1 || this != kind {
-            continue;
+    let sent = d.sends(0, &tcp(from, to));
+    assert!(
+        matches!(
+            sent.outcome,
+            Outcome::Redirect
+                | Outcome::Drop(
+                    "no-rule" | "other-network" | "containers" | "host" | "metadata" | "deny-rule"
+                )
+        ),
+        "{to}: {sent:?}"
+    );
+    sent.outcome == Outcome::Redirect
+}
+
+/// One random edit of a message.
+pub fn mutate(r: &mut Random, message: &mut Vec<u8>) {
+    match r.below(6) {
+        0 => {
+            let at = r.below(message.len());
+            message[at] = u8::try_from(r.below(256)).expect("a byte");
         }
-        let address: IpAddr = match (kind, data.len()) {
-            (A, 4) => Ipv4Addr::from(<[u8; 4]>::try_from(data).ok()?).into(),
-            (AAAA, 16) => Ipv6Addr::from(<[u8; 16]>::try_from(data).ok()?).into(),
-            _ => return None,
-        };
-        let is_mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-        if !is_mapped && found.len() < 64 {
-            found.push((address, ttl));
+        1 => {
+            let at = r.below(message.len());
+            message[at] ^= 1 << r.below(8);
+        }
+        2 => message.truncate(12 + r.below(message.len() - 11)),
+        3 => {
+            let at = r.below(message.len());
+            message.insert(at, *r.pick(&[0, 0xc0, 12, 1, 63, 64, 255]));
+        }
+        4 => {
+            let at = r.below(message.len());
+            message.remove(at);
+        }
+        _ => {
+            let at = r.below(message.len());
+            message[at] = *r.pick(&[0, 1, 4, 16, 0x3f, 0x40, 0x80, 0xc0, 0xff]);
         }
     }
-    Some(found)
+    message.resize(message.len().max(12), 0);
 }
 
 impl Datapath {

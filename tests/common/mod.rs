@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod datapath;
 pub mod denied;
 pub mod dns;
+pub mod dns_message;
 pub mod oracle;
 pub mod packet;
 pub mod random;

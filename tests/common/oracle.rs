@@ -258,7 +258,7 @@ fn says_target(rule: &Rule, places: &Places, scope: Scope, remote: IpAddr) -> bo
         Target::Multicast => return scope == Scope::Multicast,
         Target::Resolver => return places.resolvers.contains(&remote),
         Target::Net(net) => *net,
-        Target::Name(_) => panic!("names are bpf_dns.rs's"),
+        Target::Name(_) => panic!("names are bpf_dns_*.rs's"),
     };
     let exact = net.prefix_len() == net.max_prefix_len();
     let within = |outer: &str| outer.parse::<IpNet>().expect("a prefix").contains(&net);

@@ -1,0 +1,449 @@
+//! Names: which answers are believed, what they teach, and where that leads.
+
+mod common;
+
+mod root {
+    use std::net::IpAddr;
+
+    use crate::common::datapath::{Datapath, MARK_JUDGED, Outcome, tick};
+    use crate::common::dns::{
+        CONTAINER, RESOLVER, asked, connects, datagram, mutate, reply, resolve, with,
+    };
+    use crate::common::dns_message::{A, AAAA, Record, SRV, answer, query, taught};
+    use crate::common::oracle;
+    use crate::common::packet::{ACK, read, tcp, udp};
+    use crate::common::random::Random;
+
+    #[test]
+    #[ignore = "root"]
+    fn a_name_leads_to_its_addresses_and_ports_and_nowhere_else() {
+        let mut d = with("tcp:github.com:443 tcp:*.example.org:80");
+        assert!(!connects(&mut d, "203.0.113.9:443"), "nobody asked yet");
+        resolve(&mut d, "GitHub.com", &[Record::address("203.0.113.9", 300)]);
+        assert!(connects(&mut d, "203.0.113.9:443"));
+        assert!(!connects(&mut d, "203.0.113.9:80"));
+        assert!(!connects(&mut d, "203.0.113.10:443"));
+        let quic = d.sends(0, &udp(CONTAINER, "203.0.113.9:443"));
+        assert_eq!(quic.outcome, Outcome::Drop("no-rule"));
+        resolve(
+            &mut d,
+            "a.example.org",
+            &[Record::address("203.0.113.20", 300)],
+        );
+        assert!(connects(&mut d, "203.0.113.20:80"));
+        assert!(!connects(&mut d, "203.0.113.20:443"));
+        // Two names, one address: both their ports.
+        resolve(
+            &mut d,
+            "b.example.org",
+            &[Record::address("203.0.113.9", 300)],
+        );
+        assert!(connects(&mut d, "203.0.113.9:443") && connects(&mut d, "203.0.113.9:80"));
+        let other = d.sends(1, &tcp("10.87.0.3:5000", "203.0.113.9:443"));
+        assert_eq!(
+            other.outcome,
+            Outcome::Drop("no-rule"),
+            "another container learned nothing"
+        );
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn both_families_and_chains_of_names() {
+        let mut d = with("tcp:www.example.com:443");
+        resolve(
+            &mut d,
+            "www.example.com",
+            &[
+                Record::cname("a.cdn.example"),
+                Record::cname("b.cdn.example"),
+                Record::address("2001:db8:113::9", 60),
+                Record::address("2001:db8:113::a", 60),
+            ],
+        );
+        assert!(connects(&mut d, "[2001:db8:113::9]:443"));
+        assert!(connects(&mut d, "[2001:db8:113::a]:443"));
+        let sixty: Vec<Record> = (1..=60)
+            .map(|n| Record::address(&format!("203.0.113.{n}"), 1))
+            .collect();
+        resolve(&mut d, "www.example.com", &sixty);
+        for n in [1, 16, 60] {
+            assert!(connects(&mut d, &format!("203.0.113.{n}:443")), "{n}");
+        }
+        assert_eq!(d.learned(0).len(), 62);
+        // Over IPv6 to the resolver nothing is different; this one is no resolver.
+        let elsewhere = datagram(
+            "[2001:db8:87::2]:4000",
+            "[2001:db8:1::7]:53",
+            &query(1, "www.example.com", A),
+        );
+        assert_eq!(d.sends(0, &elsewhere).outcome, Outcome::Drop("no-rule"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_resolver_of_ipv6_is_one_too() {
+        let mut d = Datapath::new();
+        let mut policy = oracle::policy("tcp:a.example:443", "");
+        policy
+            .places
+            .resolvers
+            .push("2001:db8:1::7".parse().unwrap());
+        d.names(0, &policy);
+        let question = query(7, "a.example", A);
+        let sent = d.sends(
+            0,
+            &datagram("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53", &question),
+        );
+        let left = read(&sent.frame);
+        let back = reply(
+            &left,
+            &answer(&question, &[Record::address("203.0.113.9", 60)]),
+        );
+        let got = d.arrives(0, &back);
+        assert_eq!(got.outcome, Outcome::Redirect);
+        assert_eq!(read(&got.frame).transport[8..10], [0, 7]);
+        assert!(connects(&mut d, "203.0.113.9:443"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn only_the_answer_to_the_question_teaches() {
+        let question = query(0x1234, "github.com", A);
+        let records = [Record::address("203.0.113.9", 60)];
+        let good = answer(&question, &records);
+        let edit = |at: usize, value: u8| {
+            let mut message = good.clone();
+            message[at] = value;
+            message
+        };
+        let longer = answer(&query(0x1234, "gitlab.com", A), &records);
+        let mut lying = good.clone();
+        let at = lying.len() - 5;
+        lying[at] = 5;
+        for (what, message) in [
+            ("another name of the same length", longer),
+            (
+                "another type",
+                answer(&query(0x1234, "github.com", AAAA), &records),
+            ),
+            ("a query", edit(2, 0x01)),
+            ("another opcode", edit(2, 0xa1)),
+            ("no question", edit(5, 0)),
+            ("more records than there are", edit(7, 2)),
+            ("a record that ends outside", lying),
+            ("a cut record", good[..good.len() - 2].to_vec()),
+            ("far too many records", edit(6, 1)),
+        ] {
+            let mut d = with("tcp:github.com:443 tcp:gitlab.com:80");
+            let left = asked(&mut d, &question);
+            let got = d.arrives(0, &reply(&left, &message));
+            assert_eq!(got.outcome, Outcome::Drop("dns-answer"), "{what}");
+            assert!(d.learned(0).is_empty(), "{what}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn forgeries_and_replays_are_dropped() {
+        let mut d = with("tcp:github.com:443");
+        let question = query(0x1234, "github.com", A);
+        let evil = answer(&question, &[Record::address("203.0.113.66", 60)]);
+        let left = asked(&mut d, &question);
+        let good = reply(
+            &left,
+            &answer(&question, &[Record::address("203.0.113.9", 60)]),
+        );
+        // The id and port that the container knows, which are not those of the query that left.
+        let guessed = datagram(RESOLVER, CONTAINER, &evil);
+        assert_eq!(d.arrives(0, &guessed).outcome, Outcome::Drop("no-rule"));
+        let mut wrong_id = reply(&left, &evil);
+        wrong_id.transport[9] ^= 1;
+        assert_eq!(
+            d.arrives(0, &wrong_id.summed()).outcome,
+            Outcome::Drop("dns-answer")
+        );
+        let port = u16::from_be_bytes([left.transport[0], left.transport[1]]);
+        let to = format!("10.87.0.2:{port}");
+        let mut from_another = datagram("192.0.2.8:53", &to, &evil);
+        from_another.transport[8..10].copy_from_slice(&left.transport[8..10]);
+        assert_eq!(
+            d.arrives(0, &from_another.summed()).outcome,
+            Outcome::Drop("no-rule")
+        );
+        assert_eq!(d.arrives(0, &good).outcome, Outcome::Redirect);
+        assert_eq!(
+            d.arrives(0, &good).outcome,
+            Outcome::Drop("dns-answer"),
+            "once only"
+        );
+        assert!(!connects(&mut d, "203.0.113.66:443"));
+        assert!(connects(&mut d, "203.0.113.9:443"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn failures_and_truncation_pass_and_teach_nothing() {
+        for (flags, what) in [
+            (0x0003, "NXDOMAIN"),
+            (0x0002, "SERVFAIL"),
+            (0x0200, "truncated"),
+        ] {
+            let mut d = with("tcp:github.com:443");
+            let question = query(0x1234, "github.com", A);
+            let left = asked(&mut d, &question);
+            let mut message = answer(&question, &[Record::address("203.0.113.9", 60)]);
+            let word = u16::from_be_bytes([message[2], message[3]]) | flags;
+            message[2..4].copy_from_slice(&word.to_be_bytes());
+            let got = d.arrives(0, &reply(&left, &message));
+            assert_eq!(got.outcome, Outcome::Redirect, "{what}");
+            assert!(d.learned(0).is_empty(), "{what}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn names_do_not_lead_to_private_places() {
+        const PRIVATE: [&str; 11] = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.17.0.2",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "192.0.0.192",
+        ];
+        let mut d = with("tcp:rebind.example:1-65535");
+        let records: Vec<Record> = PRIVATE.iter().map(|a| Record::address(a, 60)).collect();
+        resolve(&mut d, "rebind.example", &records);
+        let records: Vec<Record> = [
+            "::1",
+            "::",
+            "fd00:ec2::254",
+            "fe80::1",
+            "ff02::1",
+            "::ffff:203.0.113.9",
+            "64:ff9b::a00:1",
+        ]
+        .iter()
+        .map(|a| Record::address(a, 60))
+        .collect();
+        resolve(&mut d, "rebind.example", &records);
+        assert!(d.learned(0).is_empty(), "{:?}", d.learned(0));
+        resolve(
+            &mut d,
+            "rebind.example",
+            &[Record::address("64:ff9b::cb00:7109", 60)],
+        );
+        assert_eq!(d.learned(0).len(), 1, "NAT64 of a public one");
+
+        let mut d = with("tcp:db.example:5432+private-ok tcp:db.example:80");
+        resolve(
+            &mut d,
+            "db.example",
+            &[
+                Record::address("172.17.0.2", 60),
+                Record::address("203.0.113.9", 60),
+            ],
+        );
+        let behind = d.sends(0, &tcp(CONTAINER, "172.17.0.2:5432"));
+        assert_eq!(behind.outcome, Outcome::Pass, "a network behind the host");
+        assert!(!connects(&mut d, "172.17.0.2:80"), "not by the other rule");
+        assert!(connects(&mut d, "203.0.113.9:80") && connects(&mut d, "203.0.113.9:5432"));
+        resolve(&mut d, "db.example", &[Record::address("192.0.2.1", 60)]);
+        assert!(
+            !connects(&mut d, "192.0.2.1:5432"),
+            "the host itself, by whatever name"
+        );
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_deny_rule_wins_over_what_was_learned() {
+        let mut d = with("tcp:**.example.com:443 !203.0.113.9");
+        resolve(
+            &mut d,
+            "a.example.com",
+            &[
+                Record::address("203.0.113.9", 60),
+                Record::address("203.0.113.10", 60),
+            ],
+        );
+        let sent = d.sends(0, &tcp(CONTAINER, "203.0.113.9:443"));
+        assert_eq!(sent.outcome, Outcome::Drop("deny-rule"));
+        assert!(connects(&mut d, "203.0.113.10:443"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn time_ends_for_new_flows_only() {
+        let mut d = with("tcp:github.com:443");
+        resolve(&mut d, "github.com", &[Record::address("203.0.113.9", 1)]);
+        let now = tick();
+        let expires = d.learned(0).values().next().unwrap()[0].expires;
+        let seconds = u64::from(expires - now) << 24;
+        assert!(
+            (58..=61).contains(&(seconds / 1_000_000_000)),
+            "a floor of a minute: {seconds}"
+        );
+        assert!(connects(&mut d, "203.0.113.9:443"));
+        d.forget_in_time(0, "203.0.113.9");
+        let live = d.sends(0, &tcp("10.87.0.2:5000", "203.0.113.9:443").flags(ACK));
+        assert_eq!(live.outcome, Outcome::Redirect);
+        let new = d.sends(0, &tcp("10.87.0.2:5001", "203.0.113.9:443"));
+        assert_eq!(new.outcome, Outcome::Drop("no-rule"));
+        // Judged anew, it lives on; and a fresh answer brings the address back.
+        d.names(
+            0,
+            &oracle::policy("tcp:github.com:443 tcp:other.example:1", ""),
+        );
+        let live = d.sends(0, &tcp("10.87.0.2:5000", "203.0.113.9:443").flags(ACK));
+        assert_eq!(live.outcome, Outcome::Redirect);
+        resolve(&mut d, "github.com", &[Record::address("203.0.113.9", 1)]);
+        let new = d.sends(0, &tcp("10.87.0.2:5001", "203.0.113.9:443"));
+        assert_eq!(new.outcome, Outcome::Redirect);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_change_of_rules_counts_for_what_was_learned_before() {
+        let mut d = with("tcp:**.example.com:443 tcp:github.com:443");
+        resolve(
+            &mut d,
+            "a.example.com",
+            &[Record::address("203.0.113.9", 600)],
+        );
+        resolve(
+            &mut d,
+            "github.com",
+            &[Record::address("203.0.113.10", 600)],
+        );
+        assert!(connects(&mut d, "203.0.113.9:443") && connects(&mut d, "203.0.113.10:443"));
+        d.names(
+            0,
+            &oracle::policy("tcp:github.com:443 tcp:a.example.com:80", ""),
+        );
+        let cut = d.sends(0, &tcp("10.87.0.2:5000", "203.0.113.9:443").flags(ACK));
+        assert_eq!(cut.outcome, Outcome::Drop("no-rule"), "revoked");
+        assert!(
+            connects(&mut d, "203.0.113.9:80"),
+            "allowed since, without another query"
+        );
+        assert!(connects(&mut d, "203.0.113.10:443"), "untouched");
+        // Without names nothing of it counts.
+        d.names(0, &oracle::policy("tcp:203.0.113.10:1", ""));
+        assert!(!connects(&mut d, "203.0.113.10:443"));
+        d.names(0, &oracle::policy("tcp:github.com:443", ""));
+        assert!(connects(&mut d, "203.0.113.10:443"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_answer_from_a_container_or_the_host_teaches_too() {
+        let mut d = Datapath::new();
+        let mut policy = oracle::policy("tcp:github.com:443", "");
+        policy.places.resolvers = vec!["10.87.0.3".parse().unwrap(), "192.0.2.1".parse().unwrap()];
+        d.names(0, &policy);
+        let question = query(5, "github.com", A);
+        for (resolver, mark, address) in [
+            ("10.87.0.3:53", MARK_JUDGED, "203.0.113.9"),
+            ("192.0.2.1:53", 0, "203.0.113.10"),
+        ] {
+            let sent = d.sends(0, &datagram(CONTAINER, resolver, &question));
+            assert!(!matches!(sent.outcome, Outcome::Drop(_)), "{sent:?}");
+            let left = read(&sent.frame);
+            let back = reply(&left, &answer(&question, &[Record::address(address, 60)]));
+            let got = d.delivers(0, &back, mark);
+            assert_eq!(got.outcome, Outcome::Pass, "{resolver}");
+            assert_eq!(read(&got.frame).transport[8..10], [0, 5]);
+            assert!(connects(&mut d, &format!("{address}:443")));
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_flood_of_names_makes_room_for_itself() {
+        let mut d = with("tcp:**.example.com:443");
+        for n in 0..6000 {
+            let question = query(1, &format!("n{n}.example.com"), A);
+            let left = asked(&mut d, &question);
+            let address = format!("203.{}.{}.{}", n / 62500, n / 250 % 250, n % 250);
+            let back = reply(&left, &answer(&question, &[Record::address(&address, 60)]));
+            assert_eq!(d.arrives(0, &back).outcome, Outcome::Redirect);
+        }
+        assert!(
+            (2000..=4096).contains(&d.learned(0).len()),
+            "{}",
+            d.learned(0).len()
+        );
+        assert!(connects(&mut d, "203.0.23.249:443"), "the newest");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn answers_teach_what_the_reference_reads() {
+        let rounds: usize =
+            std::env::var("NK_PACKETS").map_or(20_000, |n| n.parse().expect("a number"));
+        let mut r = Random::from_env();
+        let mut d = with("tcp:**.example.com:443+private-ok tcp:x.org:1+private-ok");
+        let (mut useful, mut dropped) = (0, 0);
+        for round in 0..rounds {
+            let of = *r.pick(&["a.example.com", "X.org", "b.c.d.example.com"]);
+            let kind = *r.pick(&[A, A, AAAA, SRV]);
+            let question = query(0x4242, of, kind);
+            let count = r.below(8);
+            let records: Vec<Record> = (0..count)
+                .map(|_| match r.below(6) {
+                    0 => Record::cname("alias.example.net"),
+                    1 => Record {
+                        class: 3,
+                        ..Record::address("203.0.113.1", 5)
+                    },
+                    2 | 3 => Record::address(&format!("203.0.113.{}", r.below(256)), 60),
+                    4 => Record::address("::ffff:192.0.2.1", 60),
+                    _ => Record::address(&format!("2001:db8::{}", r.below(256)), 60),
+                })
+                .collect();
+            let mut message = answer(&question, &records);
+            for _ in 0..r.below(3) {
+                mutate(&mut r, &mut message);
+            }
+            d.forget_all(0);
+            let left = asked(&mut d, &question);
+            let got = d.arrives(0, &reply(&left, &message));
+            let wanted = taught(&question, &message);
+            let learned = d.learned(0);
+            match wanted {
+                None => {
+                    assert_eq!(
+                        got.outcome,
+                        Outcome::Drop("dns-answer"),
+                        "round {round}: {message:02x?}"
+                    );
+                    assert!(learned.is_empty(), "round {round}: {message:02x?}");
+                    dropped += 1;
+                }
+                Some(addresses) => {
+                    assert_eq!(
+                        got.outcome,
+                        Outcome::Redirect,
+                        "round {round}: {message:02x?}"
+                    );
+                    let mut wanted: Vec<IpAddr> = addresses.iter().map(|(a, _)| *a).collect();
+                    wanted.sort_unstable();
+                    wanted.dedup();
+                    let mut found: Vec<IpAddr> = learned.keys().copied().collect();
+                    found.sort_unstable();
+                    assert_eq!(found, wanted, "round {round}: {message:02x?}");
+                    useful += usize::from(!wanted.is_empty());
+                }
+            }
+        }
+        println!("{rounds} answers: {useful} taught, {dropped} dropped");
+        assert!(useful > rounds / 10 && dropped > rounds / 10);
+    }
+}

@@ -1,0 +1,323 @@
+//! Names: which queries leave and in which form, and what becomes of the others.
+
+mod common;
+
+mod root {
+    use oci_netkit::plan::policy::Policy;
+    use oci_netkit::types::domain::Domain;
+    use oci_netkit::types::mode::Mode;
+
+    use crate::common::datapath::{Datapath, Hook, MARK_REPLY, Outcome};
+    use crate::common::denied::refused;
+    use crate::common::dns::{
+        CONTAINER, RESOLVER, ask, asked, connects, datagram, resolve, segment, with,
+    };
+    use crate::common::dns_message::{
+        A, AAAA, ANY, HTTPS, Record, SRV, TXT, answer, framed, query, with_edns,
+    };
+    use crate::common::oracle;
+    use crate::common::packet::{addr, read, tcp, udp};
+    use crate::common::random::Random;
+
+    #[track_caller]
+    fn answered(d: &mut Datapath, message: &[u8], reason: &'static str, flags: [u8; 2]) {
+        let got = ask(d, message);
+        assert_eq!(got.outcome, Outcome::Drop(reason));
+        assert!(got.answered && got.mark == MARK_REPLY, "{got:?}");
+        let back = read(&got.frame);
+        assert_eq!(back.source, addr("192.0.2.7"));
+        assert_eq!(back.transport[..4], [0, 53, 0x0f, 0xa0]);
+        assert_eq!(back.transport[10..12], flags, "{:02x?}", back.transport);
+        assert_eq!(back.transport[8..10], message[..2]);
+        assert_eq!(back.transport[12..], message[4..], "the question as it was");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn other_names_and_types_are_refused_at_once() {
+        let mut d = with("tcp:github.com:443 tcp:**.example.org:443");
+        for other in [
+            "evil.com",
+            "xgithub.com",
+            "a.github.com",
+            "github.com.evil.com",
+            "com",
+            "example.org",
+        ] {
+            answered(&mut d, &query(9, other, A), "dns-name", [0x81, 0x85]);
+        }
+        answered(
+            &mut d,
+            &with_edns(query(9, "evil.com", AAAA), 1232),
+            "dns-name",
+            [0x81, 0x85],
+        );
+        for kind in [TXT, ANY, 252, 10, 15, 12] {
+            answered(
+                &mut d,
+                &query(9, "github.com", kind),
+                "dns-type",
+                [0x81, 0x85],
+            );
+        }
+        // No data: nobody waits for it, and nobody uses hints that were not learned.
+        answered(
+            &mut d,
+            &query(9, "github.com", HTTPS),
+            "dns-type",
+            [0x81, 0x80],
+        );
+        let sent = ask(&mut d, &query(9, "github.com", SRV));
+        assert_eq!(sent.outcome, Outcome::Redirect);
+        assert_eq!(
+            d.denied(0, 0)[0],
+            refused("192.0.2.7", 17, 53, "dns-name", 7)
+        );
+        // A label with a dot in it, and one that only ends alike.
+        let mut dotted = query(9, "x", A);
+        dotted.splice(12..15, *b"\x0agithub.com\x00");
+        answered(&mut d, &dotted, "dns-name", [0x81, 0x85]);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn the_config_may_say_nxdomain() {
+        let mut d = with("tcp:github.com:443");
+        d.answer_nxdomain(0);
+        answered(&mut d, &query(9, "evil.com", A), "dns-name", [0x81, 0x83]);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn what_is_not_one_plain_query_goes_nowhere() {
+        let mut d = with("tcp:github.com:443");
+        let plain = query(9, "github.com", A);
+        let edit = |at: usize, value: u8| {
+            let mut message = plain.clone();
+            message[at] = value;
+            message
+        };
+        let mut trailing = plain.clone();
+        trailing.extend(b"tunnel");
+        let mut two = plain.clone();
+        two.extend(&plain[12..]);
+        two[5] = 2;
+        let mut pointed = query(9, "github.com", A);
+        pointed.splice(12..24, [0xc0, 0x0c]);
+        for (what, message) in [
+            ("an answer", edit(2, 0x81)),
+            ("another opcode", edit(2, 0x29)),
+            ("a response code", edit(3, 5)),
+            ("no question", edit(5, 0)),
+            ("two questions", two),
+            ("an answer record", edit(7, 1)),
+            ("an authority record", edit(9, 1)),
+            ("two additional records", edit(11, 2)),
+            ("an additional record that is not there", edit(11, 1)),
+            ("bytes behind", trailing),
+            ("a compressed name", pointed),
+            ("a reserved label", edit(12, 0x46)),
+            ("a label that is too long", edit(12, 0x3f)),
+            ("class CH", edit(plain.len() - 1, 3)),
+            ("the root", query(9, "", A)),
+            ("nothing", Vec::new()),
+            ("a header alone", plain[..12].to_vec()),
+            ("half a question", plain[..plain.len() - 3].to_vec()),
+            ("far too long", [plain.clone(), vec![0; 600]].concat()),
+        ] {
+            let got = ask(&mut d, &message);
+            assert_eq!(got.outcome, Outcome::Drop("dns-query"), "{what}");
+            assert!(!got.answered, "{what}");
+        }
+        assert_eq!(d.waiting(0), 0);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn long_names_and_any_case() {
+        let long = format!("{0}.{0}.{0}.{1}.example", "a".repeat(61), "b".repeat(52));
+        assert_eq!(long.len(), 246);
+        let mut d = with(&format!("tcp:{long}:443 tcp:**.deep.example:443"));
+        resolve(&mut d, &long, &[Record::address("203.0.113.9", 60)]);
+        assert!(connects(&mut d, "203.0.113.9:443"));
+        let deep = format!("{}deep.example", "x.".repeat(115));
+        resolve(&mut d, &deep, &[Record::address("203.0.113.10", 60)]);
+        assert!(connects(&mut d, "203.0.113.10:443"));
+        resolve(
+            &mut d,
+            "A.dEEp.ExAmPlE",
+            &[Record::address("203.0.113.11", 60)],
+        );
+        assert!(connects(&mut d, "203.0.113.11:443"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn ids_and_ports_are_not_the_containers_choice() {
+        let mut d = with("tcp:github.com:443");
+        let question = query(0x1234, "github.com", A);
+        let (mut ids, mut ports) = (Vec::new(), Vec::new());
+        for _ in 0..50 {
+            let left = asked(&mut d, &question);
+            ids.push([left.transport[8], left.transport[9]]);
+            ports.push([left.transport[0], left.transport[1]]);
+            assert_eq!(left.transport[10..], question[2..]);
+        }
+        assert!(u16::from_be_bytes(*ports.iter().min().unwrap()) >= 1024);
+        for list in [&mut ids, &mut ports] {
+            list.sort_unstable();
+            list.dedup();
+            assert!(list.len() > 45, "{list:02x?}");
+        }
+        // To the port that a query left by, a second query is judged like any other.
+        let port = u16::from_be_bytes(ports[0]);
+        let guess = datagram(
+            &format!("10.87.0.2:{port}"),
+            RESOLVER,
+            &query(1, "evil.com", A),
+        );
+        assert_eq!(d.sends(0, &guess).outcome, Outcome::Drop("dns-name"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn large_answers_are_not_asked_for() {
+        let mut d = with("tcp:github.com:443 tcp:githubs.com:443");
+        for (of, bytes, wanted) in [
+            ("github.com", 4096, 1232),
+            ("githubs.com", 65535, 1232),
+            ("github.com", 1232, 1232),
+            ("githubs.com", 512, 512),
+        ] {
+            let left = asked(&mut d, &with_edns(query(1, of, A), bytes));
+            let opt = left.transport.len() - 11;
+            let there = u16::from_be_bytes([left.transport[opt + 3], left.transport[opt + 4]]);
+            assert_eq!(there, wanted, "{of} {bytes}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn over_tcp_one_whole_query_in_a_segment() {
+        let mut d = with("tcp:github.com:443");
+        let question = query(5, "github.com", A);
+        let send = |d: &mut Datapath, payload: &[u8]| {
+            d.sends(0, &segment(CONTAINER, RESOLVER, payload)).outcome
+        };
+        let opened = d.sends(0, &tcp(CONTAINER, RESOLVER));
+        assert_eq!(opened.outcome, Outcome::Redirect);
+        assert_eq!(send(&mut d, &[]), Outcome::Redirect);
+        let evil = framed(&query(5, "evil.com", A));
+        assert_eq!(send(&mut d, &evil), Outcome::Drop("dns-name"));
+        let mut piped = framed(&question);
+        piped.extend(&evil);
+        assert_eq!(send(&mut d, &piped), Outcome::Drop("dns-query"));
+        assert_eq!(
+            send(&mut d, &framed(&question)[..10]),
+            Outcome::Drop("dns-query")
+        );
+        assert_eq!(send(&mut d, &[0]), Outcome::Drop("dns-query"));
+        assert_eq!(send(&mut d, &framed(&question)), Outcome::Redirect);
+        let back = |payload: &[u8]| segment(RESOLVER, CONTAINER, payload);
+        let split = framed(&answer(&question, &[Record::address("203.0.113.66", 60)]));
+        let half = d.arrives(0, &back(&split[..20]));
+        assert_eq!(
+            half.outcome,
+            Outcome::Redirect,
+            "passes, and teaches nothing"
+        );
+        assert!(d.learned(0).is_empty());
+        let whole = framed(&answer(&question, &[Record::address("203.0.113.9", 60)]));
+        assert_eq!(d.arrives(0, &back(&whole)).outcome, Outcome::Redirect);
+        assert!(connects(&mut d, "203.0.113.9:443"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn segmentation_hides_no_second_query() {
+        let mut d = with("tcp:github.com:443");
+        let one = query(5, "github.com", A);
+        let evil = query(5, "evil.com", A);
+        let frame = datagram(CONTAINER, RESOLVER, &[one.clone(), evil].concat()).bytes();
+        let primary = d.ifindex.primary[0];
+        let size = u32::try_from(one.len()).unwrap();
+        let got = d.run(Hook::FromContainer, primary, &frame, 0, size);
+        assert!(matches!(got.outcome, Outcome::Drop(_)), "{got:?}");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn the_resolver_keyword_does_not_lift_the_filter() {
+        let mut d = with("tcp:github.com:443 resolver any:192.0.2.7");
+        assert_eq!(
+            ask(&mut d, &query(1, "evil.com", A)).outcome,
+            Outcome::Drop("dns-name")
+        );
+        let elsewhere = d.sends(0, &udp(CONTAINER, "192.0.2.7:54"));
+        assert_eq!(elsewhere.outcome, Outcome::Redirect, "the rule as it reads");
+        d.names(0, &oracle::policy("resolver", ""));
+        let free = ask(&mut d, &query(1, "evil.com", A));
+        assert_eq!(free.outcome, Outcome::Redirect, "without names no filter");
+        assert_eq!(read(&free.frame).transport[..2], 4000u16.to_be_bytes());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn on_trial_every_name_may_be_asked_for_and_is_known_afterwards() {
+        let mut d = Datapath::new();
+        d.keep_denied(0, 64);
+        let mut policy = oracle::policy("tcp:github.com:443", "");
+        policy.mode = Mode::Audit;
+        d.names(0, &policy);
+        resolve(&mut d, "github.com", &[Record::address("203.0.113.9", 60)]);
+        resolve(
+            &mut d,
+            "tracker.example",
+            &[Record::address("203.0.113.10", 60)],
+        );
+        let known = d.sends(0, &tcp(CONTAINER, "203.0.113.9:443"));
+        assert_eq!((known.outcome, known.audited), (Outcome::Redirect, false));
+        let tried = d.sends(0, &tcp(CONTAINER, "203.0.113.10:443"));
+        assert_eq!((tried.outcome, tried.audited), (Outcome::Redirect, true));
+        assert_eq!(
+            d.learned(0).len(),
+            2,
+            "so that the record can tell its name"
+        );
+        let kind = ask(&mut d, &query(1, "tracker.example", TXT));
+        assert_eq!(kind.outcome, Outcome::Drop("dns-type"), "never relaxed");
+    }
+
+    /// By the rules alone, not by the tables.
+    fn may_ask(policy: &Policy, of: &str) -> bool {
+        let name = Domain::new(of);
+        name.is_ok_and(|n| {
+            policy.named_rules().any(|(_, r)| match &r.target {
+                oci_netkit::plan::rules::Target::Name(p) => p.matches(&n),
+                _ => false,
+            })
+        })
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn queries_pass_by_what_the_rules_say() {
+        let egress = "tcp:a.test:1 tcp:*.b.test:1 tcp:**.c.test:1 tcp:a.b.test:2 tcp:**.b.c.test:3";
+        let policy = oracle::policy(egress, "");
+        let mut d = with(egress);
+        let mut r = Random::from_env();
+        for _ in 0..3000 {
+            let labels: Vec<&str> = (0..1 + r.below(5))
+                .map(|_| *r.pick(&["a", "b", "c", "test", "A"]))
+                .collect();
+            let end: &str = r.pick::<&str>(&[".test", "", ".TEST"]);
+            let of = labels.join(".") + end;
+            let wanted = if may_ask(&policy, &of) {
+                Outcome::Redirect
+            } else {
+                Outcome::Drop("dns-name")
+            };
+            assert_eq!(ask(&mut d, &query(1, &of, A)).outcome, wanted, "{of}");
+        }
+    }
+}
