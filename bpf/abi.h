@@ -214,7 +214,15 @@ struct nk_rule {
  * nk_names[slot]: names of the same policy, in wire format backwards, so that each
  * length byte stands behind its label and a prefix is a domain. Lower case. Every
  * entry carries what shorter ones say.
+ *
+ * Length bytes are marked, and no byte of a label looks like a marked one: 0 in
+ * "x0<48 letters>" would begin a label of 48 letters else.
  */
+enum nk_name_marks {
+	NK_NAME_LENGTH = 0x80, /* of length bytes, which are at most 63 */
+	NK_NAME_FOREIGN = 0xc0, /* of bytes of labels from 0x80 on, which no rule has */
+};
+
 struct nk_name_key {
 	__u32 prefixlen; /* bits */
 	__u8 name[NK_NAME_BYTES];

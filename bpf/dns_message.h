@@ -90,7 +90,7 @@ struct nk_dns_scratch {
 	struct nk_dns_lesson lesson;
 	__u64 hash;
 	__u32 key_bytes;
-	__u32 pad;
+	__u32 label_bytes; /* that follow until the next length byte */
 };
 
 /* Nothing else runs on the CPU before it is done with. */

@@ -9,7 +9,7 @@
 #ifndef __NK_DNS_QUERY_H
 #define __NK_DNS_QUERY_H
 
-/* One byte of the question's name into the key. */
+/* One byte of the question's name into the key: struct nk_name_key. */
 static long nk_dns_reverse(__u32 index, void *unused)
 {
 	struct nk_dns_scratch *s = nk_dns_scratch();
@@ -17,8 +17,15 @@ static long nk_dns_reverse(__u32 index, void *unused)
 
 	if (!s)
 		return 1;
-	byte = nk_dns_fold(nk_dns_u8(s, NK_DNS_HEADER_BYTES + s->key_bytes - 1 - index));
-	s->resolved.key.name[index & (NK_NAME_BYTES - 1)] = byte;
+	byte = nk_dns_u8(s, NK_DNS_HEADER_BYTES + index);
+	if (!s->label_bytes) {
+		s->label_bytes = byte;
+		byte |= NK_NAME_LENGTH;
+	} else {
+		s->label_bytes--;
+		byte = byte < NK_NAME_LENGTH ? nk_dns_fold(byte) : byte | NK_NAME_FOREIGN;
+	}
+	s->resolved.key.name[(s->key_bytes - 1 - index) & (NK_NAME_BYTES - 1)] = byte;
 	/* FNV-1a, from a secret start: nobody inside can look for a collision. */
 	s->hash = (s->hash ^ byte) * 0x100000001b3ULL;
 	return 0;
@@ -36,6 +43,7 @@ static __noinline __u64 nk_dns_key(__u32 bytes, __u32 labels)
 		return 0;
 	s->hash = settings->name_seed ^ 0xcbf29ce484222325ULL;
 	s->key_bytes = bytes;
+	s->label_bytes = 0;
 	__builtin_memset(&s->resolved, 0, sizeof(s->resolved));
 	bpf_loop(bytes, nk_dns_reverse, 0, 0);
 	s->resolved.key.prefixlen = 8 * bytes;

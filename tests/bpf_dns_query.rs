@@ -13,7 +13,7 @@ mod root {
         CONTAINER, RESOLVER, ask, asked, connects, datagram, resolve, segment, with,
     };
     use crate::common::dns_message::{
-        A, AAAA, ANY, HTTPS, Record, SRV, TXT, answer, framed, query, with_edns,
+        A, AAAA, ANY, HTTPS, Record, SRV, TXT, answer, framed, query, query_for, wire, with_edns,
     };
     use crate::common::oracle;
     use crate::common::packet::{addr, read, tcp, udp};
@@ -318,6 +318,39 @@ mod root {
                 Outcome::Drop("dns-name")
             };
             assert_eq!(ask(&mut d, &query(1, &of, A)).outcome, wanted, "{of}");
+        }
+    }
+
+    /// A length byte inside of a label is none, be it one that names may have (48 is the digit 0).
+    #[test]
+    #[ignore = "root"]
+    fn a_label_that_ends_like_a_listed_name_is_another_name() {
+        let long = "a".repeat(48);
+        let mut d = with(&format!(
+            "tcp:github.com:443 tcp:**.example.com:443 tcp:{long}.example.net:443"
+        ));
+        let hidden = [&b"x0"[..], long.as_bytes()].concat();
+        for labels in [
+            &[&b"x\x06github"[..], b"com"][..],
+            &[b"x\x86github", b"com"],
+            &[b"x\xc6github", b"com"],
+            &[b"\x06github\x03com"],
+            &[b"\x07example\x03com"],
+            &[b"a", b"\x07example\x03com"],
+            &[b"a", b"x\x07example", b"com"],
+            &[b"a", b"b", b"x\x07example", b"com"],
+            &[&hidden, b"example", b"net"],
+        ] {
+            let got = ask(&mut d, &query_for(1, &wire(labels), A));
+            assert_eq!(got.outcome, Outcome::Drop("dns-name"), "{labels:02x?}");
+        }
+        for labels in [
+            &[&b"\x80\xff\x07"[..], b"example", b"com"][..],
+            &[b"\x06github\x03com", b"example", b"com"],
+            &[long.as_bytes(), b"example", b"net"],
+        ] {
+            let got = ask(&mut d, &query_for(1, &wire(labels), A));
+            assert_eq!(got.outcome, Outcome::Redirect, "{labels:02x?}");
         }
     }
 }

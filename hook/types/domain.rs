@@ -10,6 +10,9 @@ const MAX_BYTES: usize = 253;
 /// Longest label.
 const MAX_LABEL: usize = 63;
 
+/// Marks length bytes in keys: `NK_NAME_LENGTH`, bpf/abi.h.
+const LENGTH: u8 = 0x80;
+
 /// A name in lower case, of two labels or more, without the root's dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Domain(String);
@@ -67,13 +70,14 @@ impl Domain {
         (head.is_empty() || head.ends_with('.')).then(|| self.labels() - above.labels())
     }
 
-    /// In wire format backwards, without the root: `struct nk_name_key`, bpf/abi.h.
+    /// In wire format backwards, with length bytes marked, without the root: `struct nk_name_key`,
+    /// bpf/abi.h.
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
         let mut wire = Vec::new();
         for label in self.0.split('.') {
             // Checked to be at most 63.
-            wire.push(u8::try_from(label.len()).unwrap_or(0));
+            wire.push(LENGTH | u8::try_from(label.len()).unwrap_or(0));
             wire.extend_from_slice(label.as_bytes());
         }
         wire.reverse();
@@ -104,8 +108,8 @@ pub fn search_domain(text: &str) -> Result<String> {
         .map_err(|e| Error::new(Kind::BadInput, e.to_string().replace(".invalid\"", "\"")))
 }
 
-/// The name of a key in wire format backwards, as people write it; bytes that no name should have are
-/// shown as escapes (RFC 1035, 5.1). `None` if it is none.
+/// The name of a key, as people write it; bytes that no name should have are shown as escapes (RFC
+/// 1035, 5.1), and those from 128 to 191 as 64 more, see `NK_NAME_FOREIGN`. `None` if it is none.
 #[must_use]
 pub fn name_of_key(key: &[u8]) -> Option<String> {
     let mut wire: Vec<u8> = key.to_vec();
@@ -113,7 +117,8 @@ pub fn name_of_key(key: &[u8]) -> Option<String> {
     let mut labels = Vec::new();
     let mut rest = wire.as_slice();
     while let Some((length, more)) = rest.split_first() {
-        let label = more.get(..usize::from(*length))?;
+        let length = length.checked_sub(LENGTH)?;
+        let label = more.get(..usize::from(length))?;
         rest = &more[label.len()..];
         let shown = label.iter().map(|b| match b {
             b'.' | b'\\' => format!("\\{}", char::from(*b)),
@@ -223,7 +228,7 @@ mod tests {
     #[test]
     fn keys_are_wire_names_backwards() {
         let key = domain("api.example.com").key();
-        assert_eq!(key, b"moc\x03elpmaxe\x07ipa\x03");
+        assert_eq!(key, b"moc\x83elpmaxe\x87ipa\x83");
         assert!(key.starts_with(&domain("example.com").key()));
         assert!(
             !domain("badexample.com")
@@ -231,13 +236,23 @@ mod tests {
                 .starts_with(&domain("example.com").key())
         );
         assert_eq!(name_of_key(&key).as_deref(), Some("api.example.com"));
-        assert_eq!(name_of_key(b"m.c\x03").as_deref(), Some("c\\.m"));
+        assert_eq!(name_of_key(b"m.c\x83").as_deref(), Some("c\\.m"));
         assert_eq!(
-            name_of_key(b"\x00\xffa\x03").as_deref(),
+            name_of_key(b"\x00\xffa\x83").as_deref(),
             Some("a\\255\\000")
         );
-        assert_eq!(name_of_key(b"moc\x09"), None);
+        assert_eq!(name_of_key(b"moc\x89"), None);
+        assert_eq!(name_of_key(b"moc\x03"), None);
         assert_eq!(name_of_key(b"").as_deref(), Some(""));
+    }
+
+    /// 48 is the digit 0, too.
+    #[test]
+    fn no_part_of_a_label_is_a_label() {
+        let long = "a".repeat(48);
+        let one = domain(&format!("x0{long}.example"));
+        let other = domain(&format!("{long}.example"));
+        assert!(!one.key().starts_with(&other.key()));
     }
 
     #[test]

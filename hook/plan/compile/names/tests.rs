@@ -103,6 +103,21 @@ fn longer_names_carry_what_shorter_ones_say() {
     assert_eq!(ports("com.example"), [0; 0]);
 }
 
+/// 48 is the digit 0, too.
+#[test]
+fn a_label_that_ends_like_another_name_inherits_nothing() {
+    let long = "a".repeat(48);
+    let p = policy(&format!(
+        "tcp:**.{long}.example:1 tcp:x0{long}.example:2 tcp:b.x0{long}.example:3"
+    ));
+    let name = |head: &str| format!("{head}{long}.example");
+    assert!(allows(&p, &name("b."), Scope::Outside, 6, 1));
+    assert!(!allows(&p, &name("x0"), Scope::Outside, 6, 1));
+    assert!(!allows(&p, &name("b.x0"), Scope::Outside, 6, 1));
+    assert!(!allows(&p, &name("c0"), Scope::Outside, 6, 1));
+    assert!(allows(&p, &name("b.x0"), Scope::Outside, 6, 3));
+}
+
 #[test]
 fn private_addresses_have_doors_of_their_own() {
     let p = policy("tcp:a.example:443 tcp:a.example:80+private-ok");
