@@ -284,7 +284,7 @@ static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 		if (verdict)
 			return verdict;
 	}
-	if (nk_dns_concerns(p)) {
+	if (p->kind != NK_KIND_ERROR && nk_dns_concerns(p)) {
 		verdict = nk_dns_query(skb, p);
 		if (verdict)
 			return verdict;

@@ -242,6 +242,9 @@ NK_GLOBAL int nk_dns_answer(struct __sk_buff *skb, const struct nk_packet *p __a
 	if (!s)
 		return -NK_DROP_INTERNAL;
 	failed = is_udp ? -NK_DROP_DNS_ANSWER : 0;
+	/* An error about a query quotes the id and the port that are kept from its sender. */
+	if (p->kind == NK_KIND_ERROR)
+		return failed;
 	if (nk_dns_find(skb, p, &offset, &bytes) || bytes < NK_DNS_HEADER_BYTES ||
 	    bytes > NK_DNS_MESSAGE_BYTES)
 		return failed;

@@ -116,13 +116,14 @@ static __noinline bool nk_dns_is_resolver(const struct nk_packet *p)
 	return trie && bpf_map_lookup_elem(trie, &key);
 }
 
+/* UDP and TCP to and from these, and ICMP errors about them. */
 static __always_inline bool nk_dns_concerns(const struct nk_packet *p)
 {
 	__u8 protocol = p->key.protocol;
 
 	return p->key.remote_port == bpf_htons(NK_DNS_PORT) &&
-	       (protocol == IPPROTO_UDP || protocol == IPPROTO_TCP) && p->kind == NK_KIND_OPENS &&
-	       nk_names_trie(p->word) && nk_dns_is_resolver(p);
+	       (protocol == IPPROTO_UDP || protocol == IPPROTO_TCP) && nk_names_trie(p->word) &&
+	       nk_dns_is_resolver(p);
 }
 
 #endif /* __NK_DNS_PACKET_H */

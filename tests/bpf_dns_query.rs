@@ -10,13 +10,13 @@ mod root {
     use crate::common::datapath::{Datapath, Hook, MARK_REPLY, Outcome};
     use crate::common::denied::refused;
     use crate::common::dns::{
-        CONTAINER, RESOLVER, ask, asked, connects, datagram, resolve, segment, with,
+        CONTAINER, RESOLVER, ask, asked, connects, datagram, reply, resolve, segment, with,
     };
     use crate::common::dns_message::{
         A, AAAA, ANY, HTTPS, Record, SRV, TXT, answer, framed, query, query_for, wire, with_edns,
     };
     use crate::common::oracle;
-    use crate::common::packet::{addr, read, tcp, udp};
+    use crate::common::packet::{ETH, Packet, addr, icmp, read, tcp, udp};
     use crate::common::random::Random;
 
     #[track_caller]
@@ -351,6 +351,62 @@ mod root {
         ] {
             let got = ask(&mut d, &query_for(1, &wire(labels), A));
             assert_eq!(got.outcome, Outcome::Redirect, "{labels:02x?}");
+        }
+    }
+
+    /// Of a router that quotes all of the packet, as RFC 1812 (4.3.2.3) wants.
+    fn error_about(left: &Packet, kind: u8) -> Packet {
+        let router = if left.source.is_ipv4() {
+            "192.0.2.254"
+        } else {
+            "2001:db8:1::fe"
+        };
+        let mut error = icmp(router, &left.source.to_string(), kind);
+        error.transport[4..8].fill(0);
+        error.transport.extend(&left.bytes()[ETH..]);
+        error.summed()
+    }
+
+    /// With a TTL of 1 the container itself could ask for one, and know what an answer must have.
+    #[test]
+    #[ignore = "root"]
+    fn errors_about_a_query_do_not_tell_its_id_and_port() {
+        let mut policy = oracle::policy("tcp:github.com:443 udp:192.0.2.7:54", "");
+        let resolver = "2001:db8:1::7".parse().expect("an address");
+        policy.places.resolvers.push(resolver);
+        for masquerades in [false, true] {
+            let mut d = Datapath::new();
+            if masquerades {
+                d.masquerade(0, 16384, 64);
+            }
+            d.names(0, &policy);
+            let question = query(9, "github.com", A);
+            for (from, to, kinds) in [
+                (CONTAINER, RESOLVER, [3, 11]),
+                ("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53", [1, 3]),
+            ] {
+                let sent = d.sends(0, &datagram(from, to, &question));
+                let left = read(&sent.frame);
+                for kind in kinds {
+                    let got = d.arrives(0, &error_about(&left, kind));
+                    assert_eq!(got.outcome, Outcome::Drop("dns-answer"), "{to} {kind}");
+                    if !masquerades {
+                        let got = d.delivers(0, &error_about(&left, kind), 0);
+                        assert_eq!(got.outcome, Outcome::Drop("dns-answer"), "{to} {kind}");
+                    }
+                }
+                let message = answer(&question, &[Record::address("203.0.114.9", 60)]);
+                let got = d.arrives(0, &reply(&left, &message));
+                assert_eq!(got.outcome, Outcome::Redirect, "it waited on");
+                // There is nothing to hide about others.
+                for sent in [tcp(from, to), udp(from, &to.replace(":53", ":54"))] {
+                    let sent = d.sends(0, &sent.summed());
+                    if sent.outcome == Outcome::Redirect {
+                        let error = error_about(&read(&sent.frame), kinds[0]);
+                        assert_eq!(d.arrives(0, &error).outcome, Outcome::Redirect, "{to}");
+                    }
+                }
+            }
         }
     }
 }
