@@ -25,6 +25,9 @@ static __always_inline bool nk_dns_is_private(const __u8 *addr)
 	if (nk_parse_is_mapped(addr) ||
 	    (words[0] == bpf_htonl(0x0064ff9b) && !words[1] && !words[2])) /* NAT64 */
 		return nk_dns_is_private_v4(bpf_ntohl(words[3]));
+	/* NAT64 of a network's own, anywhere in which an IPv4 address may lie (RFC 8215). */
+	if (words[0] == bpf_htonl(0x0064ff9b) && bpf_ntohl(words[1]) >> 16 == 1)
+		return true;
 	return (!words[0] && !words[1] && !words[2]) || (addr[0] & 0xfe) == 0xfc ||
 	       (addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80) || addr[0] == 0xff;
 }

@@ -228,6 +228,8 @@ mod root {
             "ff02::1",
             "::ffff:203.0.113.9",
             "64:ff9b::a00:1",
+            "64:ff9b:1::a9fe:a9fe",
+            "64:ff9b:1:a00:0:100::",
         ]
         .iter()
         .map(|a| Record::address(a, 60))
