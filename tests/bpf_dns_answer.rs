@@ -5,13 +5,13 @@ mod common;
 mod root {
     use std::net::IpAddr;
 
-    use crate::common::datapath::{Datapath, MARK_JUDGED, Outcome, tick};
+    use crate::common::datapath::{Datapath, Hook, MARK_JUDGED, Outcome, UP0_MAC, tick};
     use crate::common::dns::{
-        CONTAINER, RESOLVER, asked, connects, datagram, mutate, reply, resolve, with,
+        CONTAINER, RESOLVER, asked, connects, datagram, mutate, reply, resolve, rounds, with,
     };
     use crate::common::dns_message::{A, AAAA, Record, SRV, answer, query, taught};
     use crate::common::oracle;
-    use crate::common::packet::{ACK, read, tcp, udp};
+    use crate::common::packet::{ACK, addr, fragments, read, tcp, udp};
     use crate::common::random::Random;
 
     #[test]
@@ -388,8 +388,7 @@ mod root {
     #[test]
     #[ignore = "root"]
     fn answers_teach_what_the_reference_reads() {
-        let rounds: usize =
-            std::env::var("NK_PACKETS").map_or(20_000, |n| n.parse().expect("a number"));
+        let rounds = rounds(20_000);
         let mut r = Random::from_env();
         let mut d = with("tcp:**.example.com:443+private-ok tcp:x.org:1+private-ok");
         let (mut useful, mut dropped) = (0, 0);
@@ -447,5 +446,164 @@ mod root {
         }
         println!("{rounds} answers: {useful} taught, {dropped} dropped");
         assert!(useful > rounds / 10 && dropped > rounds / 10);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_answer_counts_where_and_when_it_was_asked_for() {
+        let mut d = with("tcp:github.com:443");
+        d.names(1, &oracle::policy("tcp:github.com:443", ""));
+        let question = query(0x1234, "github.com", A);
+        let message = answer(&question, &[Record::address("203.0.113.9", 60)]);
+        let left = asked(&mut d, &question);
+        let good = reply(&left, &message);
+        let mut other_port = good.clone();
+        other_port.transport[3] ^= 1;
+        let mut other_container = good.clone();
+        other_container.destination = "10.87.0.3".parse().expect("an address");
+        let mut other_source = good.clone();
+        other_source.transport[1] ^= 1;
+        for forged in [other_port, other_container, other_source] {
+            let got = d.arrives(0, &forged.summed());
+            assert_eq!(got.outcome, Outcome::Drop("no-rule"));
+        }
+        // Nor from the host or another container, who speak from their own addresses only.
+        let judged = d.delivers(1, &good, MARK_JUDGED);
+        assert_eq!(judged.outcome, Outcome::Drop("no-endpoint"));
+        d.age_queries(0, 11);
+        let late = d.arrives(0, &good);
+        assert_eq!(late.outcome, Outcome::Drop("dns-answer"), "too late");
+        assert!(d.learned(0).is_empty() && d.learned(1).is_empty());
+        let left = asked(&mut d, &question);
+        d.age_queries(0, 9);
+        let got = d.arrives(0, &reply(&left, &message));
+        assert_eq!(got.outcome, Outcome::Redirect, "just in time");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn lengths_of_an_answer_that_lie_teach_nothing() {
+        let question = query(0x1234, "github.com", A);
+        let message = answer(&question, &[Record::address("203.0.113.9", 60)]);
+        for (what, change, reason) in [
+            ("UDP says less", -1, "dns-answer"),
+            ("UDP says much less", -60, "malformed"),
+            ("UDP says more", 1, "malformed"),
+        ] {
+            let mut d = with("tcp:github.com:443");
+            let left = asked(&mut d, &question);
+            let mut lying = reply(&left, &message);
+            let length = u16::from_be_bytes([lying.transport[4], lying.transport[5]]);
+            let length = length.wrapping_add_signed(change);
+            lying.transport[4..6].copy_from_slice(&length.to_be_bytes());
+            let got = d.arrives(0, &lying);
+            assert_eq!(got.outcome, Outcome::Drop(reason), "{what}");
+            assert!(d.learned(0).is_empty(), "{what}");
+        }
+        // Segments that GRO put together are no answer.
+        let mut d = with("tcp:github.com:443");
+        let left = asked(&mut d, &question);
+        let frame = reply(&left, &message).to_mac(UP0_MAC).bytes();
+        let got = d.run(Hook::FromWire, d.ifindex.up[0], &frame, 0, 20);
+        assert_eq!(got.outcome, Outcome::Drop("dns-answer"));
+        assert!(d.learned(0).is_empty());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn owners_are_skipped_and_never_followed() {
+        let question = query(0x1234, "github.com", A);
+        let end = u8::try_from(question.len()).expect("short");
+        let record = Record::address("203.0.113.9", 60);
+        let with_owner = |owner: &[u8]| answer(&question, &[record.clone().owned(owner)]);
+        for owner in [
+            &[0xc0, end][..],       // to itself
+            &[0xc0, end + 2],       // forward
+            &[0xff, 0xff],          // outside
+            &[1, b'a', 0xc0, end],  // a loop with a label in it
+            &[0],                   // the root
+            &[1, 0x2e].repeat(127), // without an end, but for the next one
+        ] {
+            let owner = [owner, if owner.len() > 200 { &[0] } else { &[] }].concat();
+            let mut d = with("tcp:github.com:443");
+            let left = asked(&mut d, &question);
+            let got = d.arrives(0, &reply(&left, &with_owner(&owner)));
+            assert_eq!(got.outcome, Outcome::Redirect, "{owner:02x?}");
+            assert_eq!(d.learned(0).len(), 1, "{owner:02x?}");
+        }
+        let mut cut = with_owner(&[]);
+        cut.truncate(question.len());
+        cut.push(0xc0);
+        for message in [
+            cut,
+            with_owner(&[63]),
+            with_owner(&[0x40, 0]),
+            with_owner(&[0x80, 0]),
+            with_owner(&[&[1, b'a'].repeat(128)[..], &[0]].concat()),
+        ] {
+            let mut d = with("tcp:github.com:443");
+            let left = asked(&mut d, &question);
+            let got = d.arrives(0, &reply(&left, &message));
+            assert_eq!(
+                got.outcome,
+                Outcome::Drop("dns-answer"),
+                "{:02x?}",
+                &message[question.len()..]
+            );
+            assert!(d.learned(0).is_empty());
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn answers_in_fragments_are_dropped_and_the_query_waits_on() {
+        let mut d = Datapath::new();
+        let mut policy = oracle::policy("tcp:github.com:443", "");
+        let resolver = "2001:db8:1::7".parse().expect("an address");
+        policy.places.resolvers.push(resolver);
+        d.names(0, &policy);
+        let question = query(9, "github.com", A);
+        let message = answer(&question, &[Record::address("203.0.113.9", 60)]);
+        for sent in [
+            datagram(CONTAINER, RESOLVER, &question),
+            datagram("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53", &question),
+        ] {
+            let left = d.sends(0, &sent);
+            let whole = reply(&read(&left.frame), &message);
+            for piece in fragments(&whole) {
+                let got = d.arrives(0, &piece);
+                assert_eq!(got.outcome, Outcome::Drop("fragment"), "{piece:?}");
+                let got = d.delivers(0, &piece, 0);
+                assert_eq!(got.outcome, Outcome::Drop("fragment"), "{piece:?}");
+            }
+            assert!(d.learned(0).is_empty());
+            assert_eq!(d.arrives(0, &whole).outcome, Outcome::Redirect);
+            d.forget_all(0);
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn under_the_hosts_address_all_is_the_same() {
+        let mut d = with("tcp:github.com:443");
+        d.masquerade(0, 16384, 64);
+        resolve(&mut d, "github.com", &[Record::address("203.0.114.9", 60)]);
+        assert!(connects(&mut d, "203.0.114.9:443"));
+        let question = query(9, "github.com", A);
+        let message = answer(&question, &[Record::address("203.0.114.10", 60)]);
+        let left = asked(&mut d, &question);
+        assert_eq!(left.source, addr("192.0.2.1"));
+        let mut wrong_id = reply(&left, &message);
+        wrong_id.transport[8] ^= 1;
+        let got = d.arrives(0, &wrong_id.summed());
+        assert_eq!(got.outcome, Outcome::Drop("dns-answer"));
+        for piece in fragments(&reply(&left, &message)) {
+            let got = d.arrives(0, &piece);
+            assert_eq!(got.outcome, Outcome::Next, "the host's, who asked nothing");
+        }
+        let good = reply(&left, &message);
+        assert_eq!(d.arrives(0, &good).outcome, Outcome::Redirect);
+        let again = d.arrives(0, &good);
+        assert_eq!(again.outcome, Outcome::Drop("dns-answer"), "once only");
     }
 }

@@ -10,13 +10,17 @@ mod root {
     use crate::common::datapath::{Datapath, Hook, MARK_REPLY, Outcome};
     use crate::common::denied::refused;
     use crate::common::dns::{
-        CONTAINER, RESOLVER, ask, asked, connects, datagram, reply, resolve, segment, with,
+        CONTAINER, RESOLVER, ask, asked, connects, datagram, mutate, reply, resolve, rounds,
+        segment, with,
     };
     use crate::common::dns_message::{
-        A, AAAA, ANY, HTTPS, Record, SRV, TXT, answer, framed, query, query_for, wire, with_edns,
+        A, AAAA, ANY, AXFR, CNAME, HTTPS, IXFR, Record, SRV, TXT, answer, framed, plain, query,
+        query_for, wire, with_edns,
     };
     use crate::common::oracle;
-    use crate::common::packet::{ETH, Packet, addr, icmp, read, tcp, udp};
+    use crate::common::packet::{
+        ACK, ETH, FIN, Packet, SYN, addr, fragments, icmp, read, tcp, udp,
+    };
     use crate::common::random::Random;
 
     #[track_caller]
@@ -52,7 +56,7 @@ mod root {
             "dns-name",
             [0x81, 0x85],
         );
-        for kind in [TXT, ANY, 252, 10, 15, 12] {
+        for kind in [TXT, ANY, AXFR, IXFR, 10, 15, 12] {
             answered(
                 &mut d,
                 &query(9, "github.com", kind),
@@ -237,12 +241,18 @@ mod root {
     fn segmentation_hides_no_second_query() {
         let mut d = with("tcp:github.com:443");
         let one = query(5, "github.com", A);
-        let evil = query(5, "evil.com", A);
-        let frame = datagram(CONTAINER, RESOLVER, &[one.clone(), evil].concat()).bytes();
         let primary = d.ifindex.primary[0];
-        let size = u32::try_from(one.len()).unwrap();
-        let got = d.run(Hook::FromContainer, primary, &frame, 0, size);
-        assert!(matches!(got.outcome, Outcome::Drop(_)), "{got:?}");
+        for more in [1, 20, 40] {
+            let payload = [one.clone(), query(5, "evil.com", A).repeat(more)].concat();
+            let frame = datagram(CONTAINER, RESOLVER, &payload).bytes();
+            for size in [8, 64, one.len(), payload.len()] {
+                let size = u32::try_from(size).expect("short");
+                let got = d.run(Hook::FromContainer, primary, &frame, 0, size);
+                assert!(matches!(got.outcome, Outcome::Drop(_)), "{got:?}");
+                assert!(!got.answered);
+            }
+        }
+        assert_eq!(d.waiting(0), 0);
     }
 
     #[test]
@@ -319,6 +329,199 @@ mod root {
             };
             assert_eq!(ask(&mut d, &query(1, &of, A)).outcome, wanted, "{of}");
         }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn another_resolver_needs_a_rule_of_its_own_and_teaches_nothing() {
+        let mut d = with("tcp:github.com:443 udp:192.0.2.254:53");
+        let question = query(5, "github.com", A);
+        for (from, to) in [
+            (CONTAINER, "203.0.113.53:53"),
+            (CONTAINER, "192.0.2.66:53"),
+            ("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53"),
+        ] {
+            let sent = d.sends(0, &datagram(from, to, &question));
+            assert_eq!(sent.outcome, Outcome::Drop("no-rule"), "{to}");
+            let sent = d.sends(0, &tcp(from, to));
+            assert_eq!(sent.outcome, Outcome::Drop("no-rule"), "{to}");
+        }
+        let plain = datagram(CONTAINER, "192.0.2.254:53", &query(5, "evil.com", A));
+        let sent = d.sends(0, &plain);
+        assert_eq!(sent.outcome, Outcome::Redirect, "the rule as it reads");
+        let left = read(&sent.frame);
+        assert_eq!(left.transport, read(&plain.bytes()).transport, "as it was");
+        let back = reply(
+            &left,
+            &answer(&question, &[Record::address("203.0.113.9", 60)]),
+        );
+        assert_eq!(d.arrives(0, &back).outcome, Outcome::Redirect);
+        assert!(d.learned(0).is_empty());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn lengths_that_lie_go_nowhere() {
+        let mut d = with("tcp:github.com:443");
+        let question = query(9, "github.com", A);
+        let whole = datagram(CONTAINER, RESOLVER, &question);
+        let length = whole.transport.len();
+        for bytes in [0, 7, 8, length - 1, length + 1, 0xffff] {
+            let mut lying = whole.clone();
+            let bytes = u16::try_from(bytes).expect("two bytes");
+            lying.transport[4..6].copy_from_slice(&bytes.to_be_bytes());
+            let got = d.sends(0, &lying);
+            assert_eq!(got.outcome, Outcome::Drop("malformed"), "UDP says {bytes}");
+        }
+        let got = d.sends(0, &whole.clone().trailer(1));
+        assert_eq!(got.outcome, Outcome::Drop("malformed"), "IP says less");
+        let got = d.sends(0, &whole.clone().cut(whole.bytes().len() - 1));
+        assert_eq!(got.outcome, Outcome::Drop("malformed"), "IP says more");
+        for (at, value) in [(12, 11), (12, 63), (23, 2), (23, 63)] {
+            let mut message = question.clone();
+            message[at] = value;
+            let got = ask(&mut d, &message);
+            assert_eq!(got.outcome, Outcome::Drop("dns-query"), "{at}: {value}");
+        }
+        let edns = with_edns(question.clone(), 1232);
+        for bytes in [1, 0xff] {
+            let mut message = edns.clone();
+            *message.last_mut().expect("its RDLENGTH") = bytes;
+            let got = ask(&mut d, &message);
+            assert_eq!(got.outcome, Outcome::Drop("dns-query"), "options {bytes}");
+        }
+        assert_eq!(d.waiting(0), 0);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn queries_in_fragments_go_nowhere() {
+        let mut d = Datapath::new();
+        let mut policy = oracle::policy("tcp:github.com:443", "");
+        let resolver = "2001:db8:1::7".parse().expect("an address");
+        policy.places.resolvers.push(resolver);
+        d.names(0, &policy);
+        let question = query(9, "github.com", A);
+        for whole in [
+            datagram(CONTAINER, RESOLVER, &question),
+            datagram("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53", &question),
+            segment(CONTAINER, RESOLVER, &framed(&question)),
+        ] {
+            for piece in fragments(&whole) {
+                let got = d.sends(0, &piece);
+                assert_eq!(got.outcome, Outcome::Drop("fragment"), "{piece:?}");
+                assert!(!got.answered);
+            }
+        }
+        assert_eq!(d.waiting(0), 0);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn over_tcp_nothing_but_whole_queries_of_listed_names_and_types() {
+        let mut d = with("tcp:github.com:443");
+        assert_eq!(
+            d.sends(0, &tcp(CONTAINER, RESOLVER)).outcome,
+            Outcome::Redirect
+        );
+        let good = framed(&query(5, "github.com", A));
+        let evil = framed(&query(5, "evil.com", A));
+        let mut longer = good.clone();
+        longer[1] += 1;
+        let mut shorter = good.clone();
+        shorter[1] -= 1;
+        let twice = [&good[..], &good].concat();
+        for (what, payload, reason) in [
+            ("two that are allowed", &twice[..], "dns-query"),
+            ("a length that is too large", &longer, "dns-query"),
+            ("a length that is too small", &shorter, "dns-query"),
+            ("a length alone", &good[..2], "dns-query"),
+            ("half a length", &good[..1], "dns-query"),
+            ("an empty message", &[0, 0], "dns-query"),
+            ("a message without its length", &good[2..], "dns-query"),
+            ("another name", &evil, "dns-name"),
+        ] {
+            for flags in [ACK, SYN, FIN | ACK] {
+                let packet = segment(CONTAINER, RESOLVER, payload).flags(flags).summed();
+                let got = d.sends(0, &packet);
+                assert_eq!(got.outcome, Outcome::Drop(reason), "{what}, {flags:#x}");
+                assert!(!got.answered, "{what}");
+            }
+        }
+        for kind in [TXT, ANY, AXFR, IXFR, HTTPS] {
+            let payload = framed(&query(5, "github.com", kind));
+            let got = d.sends(0, &segment(CONTAINER, RESOLVER, &payload));
+            assert_eq!(got.outcome, Outcome::Drop("dns-type"), "{kind}");
+        }
+        // Behind TCP options.
+        let mut optioned = segment(CONTAINER, RESOLVER, &[&[1; 12], &evil[..]].concat());
+        optioned.transport[12] = 8 << 4;
+        let got = d.sends(0, &optioned.summed());
+        assert_eq!(got.outcome, Outcome::Drop("dns-name"));
+        assert_eq!(d.waiting(0), 0);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_flood_of_queries_makes_room_for_itself_alone() {
+        let mut d = with("tcp:**.example.com:443");
+        d.names(1, &oracle::policy("tcp:github.com:443", ""));
+        let neighbours = query(7, "github.com", A);
+        let sent = d.sends(1, &datagram("10.87.0.3:4000", RESOLVER, &neighbours));
+        let neighbour = read(&sent.frame);
+        let mut last = None;
+        for n in 0..6000 {
+            let question = query(1, &format!("n{n}.example.com"), A);
+            last = Some((asked(&mut d, &question), question));
+        }
+        assert!((2000..=4096).contains(&d.waiting(0)), "{}", d.waiting(0));
+        let record = [Record::address("203.0.113.9", 60)];
+        let (left, question) = last.expect("the newest");
+        let got = d.arrives(0, &reply(&left, &answer(&question, &record)));
+        assert_eq!(got.outcome, Outcome::Redirect);
+        assert!(connects(&mut d, "203.0.113.9:443"));
+        assert_eq!(d.waiting(1), 1);
+        let got = d.arrives(0, &reply(&neighbour, &answer(&neighbours, &record)));
+        assert_eq!((got.outcome, got.endpoint), (Outcome::Redirect, Some(1)));
+        assert_eq!(d.learned(1).len(), 1);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn mutated_queries_pass_as_the_reference_reads() {
+        let rounds = rounds(20_000);
+        let mut r = Random::from_env();
+        let mut d = with("tcp:**.example.com:443 tcp:x.org:1");
+        let (mut passed, mut refused) = (0, 0);
+        for round in 0..rounds {
+            let of = *r.pick(&["a.example.com", "X.org", "b.c.d.Example.com", "example.com"]);
+            let mut message = query(0x4242, of, *r.pick(&[A, A, AAAA, SRV, TXT]));
+            if r.one_in(3) {
+                message = with_edns(message, 1232);
+            }
+            for _ in 0..r.below(3) {
+                mutate(&mut r, &mut message);
+            }
+            let wanted = match plain(&message) {
+                None => Outcome::Drop("dns-query"),
+                Some(q) if !is_listed(&q.labels) => Outcome::Drop("dns-name"),
+                Some(q) if ![A, AAAA, CNAME, SRV].contains(&q.kind) => Outcome::Drop("dns-type"),
+                Some(_) => Outcome::Redirect,
+            };
+            let got = ask(&mut d, &message).outcome;
+            assert_eq!(got, wanted, "round {round}: {message:02x?}");
+            passed += usize::from(wanted == Outcome::Redirect);
+            refused += usize::from(wanted == Outcome::Drop("dns-query"));
+        }
+        println!("{rounds} queries: {passed} passed, {refused} were no plain ones");
+        assert!(passed > rounds / 10 && refused > rounds / 10);
+    }
+
+    /// By the rules of the test above.
+    fn is_listed(labels: &[Vec<u8>]) -> bool {
+        let labels: Vec<Vec<u8>> = labels.iter().map(|l| l.to_ascii_lowercase()).collect();
+        let deep = [b"example".to_vec(), b"com".to_vec()];
+        labels == [b"x".to_vec(), b"org".to_vec()] || labels.len() > 2 && labels.ends_with(&deep)
     }
 
     /// A length byte inside of a label is none, be it one that names may have (48 is the digit 0).

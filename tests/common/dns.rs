@@ -12,7 +12,7 @@ use oci_netkit::plan::compile::compile;
 use oci_netkit::plan::policy::Policy;
 use oci_netkit::types::addr::mapped;
 
-use super::datapath::{Answer, Datapath, Outcome, create, put, struct_of};
+use super::datapath::{Answer, Datapath, Outcome, bytes_of, create, put, struct_of};
 use super::dns_message::{A, AAAA, Record, answer, query};
 use super::oracle;
 use super::packet::{Packet, ip, read, tcp, udp};
@@ -91,6 +91,11 @@ pub fn resolve(d: &mut Datapath, of: &str, records: &[Record]) {
         message,
         "its own id, and nothing else changed"
     );
+}
+
+/// How many random packets a test takes: NK_PACKETS, or else so many.
+pub fn rounds(usual: usize) -> usize {
+    std::env::var("NK_PACKETS").map_or(usual, |n| n.parse().expect("a number"))
 }
 
 /// Whether a SYN leaves; if not, rules are the reason.
@@ -258,6 +263,19 @@ impl Datapath {
         let table = self.inner(&self.skel.maps.nk_learned, id);
         for key in table.keys() {
             table.delete(&key).expect("forget");
+        }
+    }
+
+    /// Makes what was asked look as if that had been so long ago.
+    pub fn age_queries(&self, id: u32, seconds: u64) {
+        let table = self.inner(&self.skel.maps.nk_queries, id);
+        let ticks = u32::try_from((seconds * 1_000_000_000) >> 24).expect("short");
+        for key in table.keys() {
+            let value = table.lookup(&key, MapFlags::ANY).expect("look up");
+            let mut query: types::nk_query = struct_of(&value.expect("it stays"));
+            query.asked = query.asked.wrapping_sub(ticks);
+            let written = table.update(&key, bytes_of(&query), MapFlags::EXIST);
+            written.expect("write back");
         }
     }
 

@@ -110,6 +110,23 @@ pub fn icmp_error(source: &str, destination: &str, kind: u8, quoted: &Packet) ->
     packet
 }
 
+/// Fragments of a packet: the first, one from the middle, and the last.
+pub fn fragments(packet: &Packet) -> Vec<Packet> {
+    let pieces = [(0u16, true), (2, true), (2, false)]; // in units of 8 bytes
+    let piece = |(offset, more): (u16, bool)| {
+        if packet.source.is_ipv4() {
+            let [high, low] = (offset | u16::from(more) << 13).to_be_bytes();
+            return packet.clone().with(ETH + 6, high).with(ETH + 7, low);
+        }
+        let mut transport = vec![packet.proto, 0];
+        transport.extend((offset << 3 | u16::from(more)).to_be_bytes());
+        transport.extend([0, 0, 0, 1]);
+        transport.extend(&packet.transport);
+        ip(packet.source, packet.destination, 44, transport)
+    };
+    pieces.map(piece).to_vec()
+}
+
 pub fn addr(text: &str) -> IpAddr {
     text.parse()
         .unwrap_or_else(|_| panic!("{text} is no address"))
