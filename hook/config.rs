@@ -98,7 +98,8 @@ pub struct Config {
     pub resolvers: Option<Vec<IpAddr>>,
     /// Domains that containers search; `None` = the host's.
     pub search: Option<Vec<String>>,
-    /// Queries for names that no rule names are answered with NXDOMAIN instead of REFUSED.
+    /// Queries for names that no rule names are answered with NXDOMAIN, else with REFUSED: musl's
+    /// resolver does not take the latter for an answer (`__res_msend_rc`).
     pub nxdomain: bool,
     /// Named rules; `default` is in effect where no other is named.
     pub profiles: BTreeMap<String, Profile>,
@@ -123,7 +124,7 @@ impl Default for Config {
             pools: Vec::new(),
             resolvers: None,
             search: None,
-            nxdomain: false,
+            nxdomain: true,
             profiles: BTreeMap::new(),
             ceiling: None,
             limits: Limits::default(),

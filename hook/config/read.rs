@@ -139,7 +139,7 @@ impl<'t> Reader<'t> {
             pools: root.get("pool").map_or_else(Vec::new, |v| self.pools(v)),
             resolvers: root.get("dns").and_then(|v| self.dns(v)),
             search: root.get("dns").and_then(|v| self.search(v)),
-            nxdomain: root.get("dns").is_some_and(|v| self.nxdomain(v)),
+            nxdomain: root.get("dns").is_none_or(|v| self.nxdomain(v)),
             profiles: root
                 .get("profile")
                 .map_or_else(BTreeMap::new, |v| self.profiles(v)),
@@ -376,15 +376,15 @@ impl<'t> Reader<'t> {
     fn nxdomain(&mut self, value: &Value<'t>) -> bool {
         let table = value.get_ref().as_table();
         let Some(value) = table.and_then(|t| t.get("refused")) else {
-            return false;
+            return true;
         };
         match value.get_ref().as_str() {
             Some("refused") => false,
             Some("nxdomain") => true,
             _ => {
-                let wanted = "dns.refused: not one of: refused, nxdomain";
+                let wanted = "dns.refused: not one of: nxdomain, refused";
                 self.fault(&value.span(), wanted);
-                false
+                true
             }
         }
     }

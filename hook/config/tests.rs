@@ -211,6 +211,18 @@ fn name_servers_and_limits_are_checked() {
 }
 
 #[test]
+fn other_names_do_not_exist_unless_they_are_refused() {
+    let nxdomain = |text: &str| Config::parse(text).unwrap().nxdomain;
+    assert!(nxdomain("") && nxdomain("[dns]\n"));
+    assert!(nxdomain("[dns]\nrefused = \"nxdomain\"\n"));
+    assert!(!nxdomain("[dns]\nrefused = \"refused\"\n"));
+    refused(
+        "[dns]\nrefused = \"servfail\"\n",
+        &["line 2", "nxdomain, refused"],
+    );
+}
+
+#[test]
 fn a_ceiling_grants_what_it_says_and_nothing_else() {
     let config = Config::parse("").unwrap();
     assert_eq!(config.ceiling, None);
