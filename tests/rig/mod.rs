@@ -23,6 +23,7 @@ pub mod far;
 pub mod frames;
 pub mod hook;
 pub mod host;
+pub mod names;
 pub mod probe;
 pub mod second;
 pub mod wire;
