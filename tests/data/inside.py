@@ -294,8 +294,10 @@ def download(to, port, size, timeout=60):
 def run(argv, timeout=30):
     import subprocess
 
+    begun = time.monotonic()
     done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
-    return {"ok": done.returncode == 0, "rc": done.returncode, "out": done.stdout, "err": done.stderr}
+    seconds = time.monotonic() - begun
+    return {"ok": done.returncode == 0, "rc": done.returncode, "out": done.stdout, "err": done.stderr, "seconds": seconds}
 
 
 def read(path):

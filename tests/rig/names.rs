@@ -44,7 +44,7 @@ impl Client {
         self.run(&argv)
     }
 
-    /// What a program inside did: `rc`, `out` and `err`.
+    /// What a program inside did: `rc`, `out`, `err`, and `seconds`.
     #[track_caller]
     pub fn run(&self, argv: &[&str]) -> Value {
         self.0
