@@ -4,8 +4,9 @@
 mod common;
 
 mod root {
-    use crate::common::datapath::{Answer, Datapath, MARK_JUDGED, MARK_REPLY, Outcome, put};
+    use crate::common::datapath::{Answer, Datapath, MARK_JUDGED, MARK_REPLY, Outcome};
     use crate::common::packet::{Packet, icmp, raw, tcp, udp};
+    use crate::common::tables::put;
 
     #[track_caller]
     fn dropped(answer: &Answer, reason: &'static str) {

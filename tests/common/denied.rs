@@ -6,7 +6,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
 use oci_netkit::kernel::bpf::skel::types::{nk_denied, nk_denied_key};
 use oci_netkit::types::drop::reason;
 
-use super::datapath::{Datapath, create, put, struct_of};
+use super::datapath::Datapath;
+use super::tables::{create, put, struct_of};
 
 /// One record as tests write it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,12 @@ use oci_netkit::plan::compile::compile;
 use oci_netkit::plan::policy::Policy;
 use oci_netkit::types::addr::mapped;
 
-use super::datapath::{Answer, Datapath, Outcome, bytes_of, create, put, struct_of};
+use super::datapath::{Answer, Datapath, Outcome};
 use super::dns_message::{A, AAAA, Record, answer, query};
 use super::oracle;
 use super::packet::{Packet, ip, read, tcp, udp};
 use super::random::Random;
+use super::tables::{bytes_of, create, put, struct_of};
 
 pub const RESOLVER: &str = "192.0.2.7:53";
 pub const CONTAINER: &str = "10.87.0.2:4000";

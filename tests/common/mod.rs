@@ -21,3 +21,4 @@ pub mod dns_message;
 pub mod oracle;
 pub mod packet;
 pub mod random;
+pub mod tables;
