@@ -7,81 +7,13 @@
 mod common;
 
 mod root {
-    use std::collections::HashSet;
-    use std::net::{TcpListener, UdpSocket};
-
-    use crate::common::datapath::{
-        Answer, Datapath, GATEWAY0_MAC, Outcome, UP0_MAC, ip as command,
+    use crate::common::datapath::{Datapath, GATEWAY0_MAC, Outcome, ip as command};
+    use crate::common::nat::{
+        COUNT, FIRST, dropped, enters, is_the_hosts, leaves, masqueraded, port, samples,
     };
     use crate::common::packet::{
-        ACK, ETH, FIN, IPV4, IPV6, Packet, RST, SYN, addr, icmp, icmp_error, ip, raw, read, tcp,
-        udp,
+        ACK, ETH, IPV4, IPV6, Packet, SYN, addr, icmp, icmp_error, ip, raw, read, tcp, udp,
     };
-    use crate::common::random::Random;
-
-    const FIRST: u16 = 16384;
-    const COUNT: u16 = 64;
-
-    #[track_caller]
-    fn dropped(answer: &Answer, reason: &'static str) {
-        assert_eq!(answer.outcome, Outcome::Drop(reason));
-        assert_eq!(answer.endpoint, Some(0));
-    }
-
-    fn masqueraded() -> Datapath {
-        let mut d = Datapath::new();
-        d.masquerade(0, FIRST, COUNT);
-        d.rules(0, "any:any", "any:any");
-        d
-    }
-
-    fn port(packet: &Packet, at: usize) -> u16 {
-        u16::from_be_bytes(packet.transport[at..at + 2].try_into().expect("2 bytes"))
-    }
-
-    /// What the wire sees of a packet of the container's.
-    #[track_caller]
-    fn leaves(d: &mut Datapath, packet: &Packet) -> Packet {
-        let answer = d.sends(0, &packet.clone().summed());
-        assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
-        let out = read(&answer.frame);
-        let host = if packet.source.is_ipv4() {
-            "192.0.2.1"
-        } else {
-            "2001:db8:1::1"
-        };
-        assert_eq!(out.source, addr(host), "{packet:?}");
-        assert_eq!(out.destination, packet.destination);
-        out
-    }
-
-    /// What the container gets of a packet from the wire.
-    #[track_caller]
-    fn enters(d: &mut Datapath, packet: &Packet) -> Packet {
-        let answer = d.arrives(0, &packet.clone().summed());
-        assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
-        assert_eq!(answer.endpoint, Some(0));
-        read(&answer.frame)
-    }
-
-    #[track_caller]
-    fn is_the_hosts(d: &mut Datapath, packet: &Packet) {
-        let packet = packet.clone().summed();
-        let answer = d.arrives(0, &packet);
-        assert_eq!(answer.outcome, Outcome::Next, "{packet:?}");
-        assert_eq!(answer.frame, packet.to_mac(UP0_MAC).bytes(), "untouched");
-    }
-
-    fn samples() -> Vec<Packet> {
-        vec![
-            tcp("10.87.0.2:4000", "192.0.2.7:443").payload(11),
-            udp("10.87.0.2:4000", "192.0.2.7:53"),
-            icmp("10.87.0.2", "192.0.2.7", 8).payload(5),
-            tcp("[2001:db8:87::2]:4000", "[2001:db8:1::7]:443").payload(11),
-            udp("[2001:db8:87::2]:4000", "[2001:db8:1::7]:53"),
-            icmp("2001:db8:87::2", "2001:db8:1::7", 128).payload(5),
-        ]
-    }
 
     /// The same but for what is translated.
     #[track_caller]
@@ -376,128 +308,6 @@ mod root {
 
     #[test]
     #[ignore = "root"]
-    fn a_port_serves_many_remote_sides_but_each_only_once() {
-        let mut d = masqueraded();
-        let mut ports = HashSet::new();
-        for n in 0..COUNT {
-            let sent = udp(&format!("10.87.0.2:{}", 20000 + n), "192.0.2.7:53");
-            assert!(ports.insert(port(&leaves(&mut d, &sent), 0)));
-        }
-        dropped(
-            &d.sends(0, &udp("10.87.0.2:30000", "192.0.2.7:53")),
-            "nat-ports",
-        );
-        // Nothing of that is in the way of another remote side, or another protocol.
-        for n in 0..COUNT {
-            let from = format!("10.87.0.2:{}", 20000 + n);
-            leaves(&mut d, &udp(&from, "192.0.2.7:54"));
-            leaves(&mut d, &tcp(&from, "192.0.2.7:53"));
-        }
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn all_ports_of_a_share_are_found_and_answers_go_where_they_belong() {
-        let mut d = masqueraded();
-        d.masquerade(0, FIRST, 1024);
-        let mut random = Random::new(11);
-        let mut sent = Vec::new();
-        for n in 0..2000u16 {
-            let remote = format!("192.0.2.7:{}", 1 + random.below(4));
-            let packet = udp(&format!("10.87.0.2:{}", 10000 + n), &remote);
-            let out = leaves(&mut d, &packet);
-            sent.push((packet, out));
-        }
-        for (packet, out) in &sent {
-            let back = enters(&mut d, &out.reply());
-            assert_eq!(back.transport[..4], packet.reply().transport[..4]);
-        }
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn a_socket_keeps_its_port_towards_all_remote_sides() {
-        let mut d = masqueraded();
-        let p = port(&leaves(&mut d, &udp("10.87.0.2:4000", "192.0.2.7:53")), 0);
-        for remote in ["192.0.2.7:54", "192.0.2.254:53", "192.0.2.7:9999"] {
-            let out = leaves(&mut d, &udp("10.87.0.2:4000", remote));
-            assert_eq!(port(&out, 0), p);
-        }
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn ports_of_dead_flows_are_free_again() {
-        let mut d = masqueraded();
-        d.masquerade(0, FIRST, 32);
-        let all = |d: &mut Datapath, from: u16| {
-            for n in 0..32 {
-                let sent = udp(&format!("10.87.0.2:{}", from + n), "192.0.2.7:53");
-                leaves(d, &sent);
-            }
-        };
-        all(&mut d, 20000);
-        dropped(
-            &d.sends(0, &udp("10.87.0.2:30000", "192.0.2.7:53")),
-            "nat-ports",
-        );
-        // Expired.
-        d.age_flows(0, 0, 31);
-        all(&mut d, 21000);
-        // Revoked.
-        d.rules(0, "", "");
-        for n in 0..32 {
-            dropped(
-                &d.sends(0, &udp(&format!("10.87.0.2:{}", 21000 + n), "192.0.2.7:53")),
-                "no-rule",
-            );
-        }
-        d.rules(0, "any:any", "");
-        all(&mut d, 22000);
-        // Forgotten by the flow table.
-        d.new_flow_table(0, 0, 1 << 16);
-        all(&mut d, 23000);
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn closing_connections_give_their_port_up_when_no_other_is_left() {
-        let mut d = masqueraded();
-        d.masquerade(0, FIRST, 32);
-        let mut last = None;
-        for n in 0..32 {
-            let sent = tcp(&format!("10.87.0.2:{}", 20000 + n), "192.0.2.7:80");
-            let out = leaves(&mut d, &sent);
-            enters(&mut d, &out.reply());
-            last = Some((sent, out));
-        }
-        let (sent, out) = last.unwrap();
-        dropped(
-            &d.sends(0, &tcp("10.87.0.2:30000", "192.0.2.7:80")),
-            "nat-ports",
-        );
-        leaves(&mut d, &sent.clone().flags(FIN | ACK));
-        enters(&mut d, &out.reply().flags(FIN | ACK));
-        // Still known to the end of the closing.
-        leaves(&mut d, &sent.flags(ACK));
-        enters(&mut d, &out.reply().flags(RST));
-        let mut tries = 0;
-        let found = loop {
-            let answer = d.sends(0, &tcp("10.87.0.2:30000", "192.0.2.7:80").summed());
-            tries += 1;
-            match answer.outcome {
-                Outcome::Redirect => break read(&answer.frame),
-                _ if tries < 100 => dropped(&answer, "nat-ports"),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(port(&found, 0), port(&out, 0));
-        let back = enters(&mut d, &out.reply());
-        assert_eq!(port(&back, 2), 30000, "the newer one's");
-    }
-
-    #[test]
-    #[ignore = "root"]
     fn a_way_back_that_was_forgotten_is_written_again() {
         let mut d = masqueraded();
         for sent in samples() {
@@ -508,37 +318,6 @@ mod root {
             assert_eq!(leaves(&mut d, &sent).transport, out.transport);
             enters(&mut d, &out.reply());
         }
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn ports_that_a_socket_of_the_host_has_are_left_alone() {
-        let mut d = masqueraded();
-        d.masquerade(0, FIRST, 32);
-        let udp_socket = UdpSocket::bind(("0.0.0.0", FIRST + 3)).unwrap();
-        let listener = TcpListener::bind(("::", FIRST + 5)).unwrap();
-        let taken = |d: &mut Datapath, make: &dyn Fn(u16) -> Packet| -> HashSet<u16> {
-            let mut ports = HashSet::new();
-            for n in 0..300 {
-                let answer = d.sends(0, &make(20000 + n).summed());
-                if answer.outcome == Outcome::Redirect {
-                    ports.insert(port(&read(&answer.frame), 0));
-                }
-            }
-            ports
-        };
-        let ports = taken(&mut d, &|n| udp(&format!("10.87.0.2:{n}"), "192.0.2.7:53"));
-        assert!(!ports.contains(&(FIRST + 3)));
-        assert!(ports.contains(&(FIRST + 5)));
-        for (source, remote) in [
-            ("10.87.0.2", "192.0.2.7:80"),
-            ("[2001:db8:87::2]", "[2001:db8:1::7]:80"),
-        ] {
-            let ports = taken(&mut d, &|n| tcp(&format!("{source}:{n}"), remote));
-            assert!(ports.contains(&(FIRST + 3)));
-            assert!(!ports.contains(&(FIRST + 5)));
-        }
-        drop((udp_socket, listener));
     }
 
     #[test]

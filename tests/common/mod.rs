@@ -18,6 +18,7 @@ pub mod datapath;
 pub mod denied;
 pub mod dns;
 pub mod dns_message;
+pub mod nat;
 pub mod oracle;
 pub mod packet;
 pub mod random;
