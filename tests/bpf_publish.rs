@@ -9,40 +9,12 @@ mod common;
 mod root {
     use std::net::{TcpListener, UdpSocket};
 
-    use crate::common::datapath::{Answer, Datapath, MARK_JUDGED, Outcome, UP0_MAC, ip as command};
+    use crate::common::datapath::{Datapath, Outcome, ip as command};
+    use crate::common::nat::{dropped, enters, is_the_hosts};
     use crate::common::packet::{
         ACK, ETH, FIN, IPV4, IPV6, Packet, RST, addr, icmp, icmp_error, read, tcp, udp,
     };
-
-    const TCP: u8 = 6;
-    const UDP: u8 = 17;
-    const ANY: [&str; 2] = ["0.0.0.0", "::"];
-
-    fn published() -> Datapath {
-        let mut d = Datapath::new();
-        d.masquerade(0, 16384, 64);
-        for host in ANY {
-            d.publish(host, TCP, 8080, 0, 80);
-            d.publish(host, UDP, 8080, 0, 80);
-        }
-        d.rules(0, "", "any:80 udp:any:80");
-        d
-    }
-
-    #[track_caller]
-    fn dropped(answer: &Answer, reason: &'static str) {
-        assert_eq!(answer.outcome, Outcome::Drop(reason));
-        assert_eq!(answer.endpoint, Some(0));
-    }
-
-    /// What the container gets of a packet from the wire.
-    #[track_caller]
-    fn enters(d: &mut Datapath, packet: &Packet) -> Packet {
-        let answer = d.arrives(0, &packet.clone().summed());
-        assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
-        assert_eq!(answer.endpoint, Some(0));
-        read(&answer.frame)
-    }
+    use crate::common::publish::{ANY, TCP, UDP, inside, ports, published, samples};
 
     /// What the wire sees of a packet of the container's.
     #[track_caller]
@@ -50,39 +22,6 @@ mod root {
         let answer = d.sends(0, &packet.clone().summed());
         assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
         read(&answer.frame)
-    }
-
-    #[track_caller]
-    fn is_the_hosts(d: &mut Datapath, packet: &Packet) {
-        let packet = packet.clone().summed();
-        let answer = d.arrives(0, &packet);
-        assert_eq!(answer.outcome, Outcome::Next, "{packet:?}");
-        assert_eq!(answer.frame, packet.to_mac(UP0_MAC).bytes(), "untouched");
-    }
-
-    /// Clients' first packets.
-    fn samples() -> Vec<Packet> {
-        vec![
-            tcp("192.0.2.7:5000", "192.0.2.1:8080"),
-            udp("192.0.2.7:5000", "192.0.2.1:8080").payload(7),
-            tcp("[2001:db8:1::7]:5000", "[2001:db8:1::1]:8080"),
-            udp("[2001:db8:1::7]:5000", "[2001:db8:1::1]:8080").payload(7),
-        ]
-    }
-
-    fn inside(packet: &Packet) -> &'static str {
-        if packet.source.is_ipv4() {
-            "10.87.0.2"
-        } else {
-            "2001:db8:87::2"
-        }
-    }
-
-    fn ports(packet: &Packet) -> (u16, u16) {
-        let at = |i: usize| {
-            u16::from_be_bytes(packet.transport[i..i + 2].try_into().expect("two bytes"))
-        };
-        (at(0), at(2))
     }
 
     fn in_and_out(d: &mut Datapath) {
@@ -471,135 +410,6 @@ mod root {
                 assert_ne!(ports(&read(&answer.frame)).0, 16390);
             }
         }
-    }
-
-    /// Endpoint 1 is the client.
-    fn between_containers(egress: &str, ingress: &str) -> Datapath {
-        let mut d = published();
-        d.host_addresses(&["192.0.2.1", "2001:db8:1::1"]);
-        d.rules(0, "", ingress);
-        d.rules(1, egress, "");
-        d
-    }
-
-    /// Clients' first packets, each as an endpoint's.
-    fn from_container() -> Vec<Packet> {
-        let mut packets = samples();
-        for packet in &mut packets {
-            packet.source = addr(if packet.source.is_ipv4() {
-                "10.87.0.3"
-            } else {
-                "2001:db8:87::3"
-            });
-        }
-        packets
-    }
-
-    /// What one container's packet becomes, and what the other one gets of it.
-    #[track_caller]
-    fn crosses(d: &mut Datapath, from: usize, to: usize, packet: &Packet) -> Packet {
-        let answer = d.sends(from, &packet.clone().summed());
-        assert_eq!(answer.outcome, Outcome::Redirect, "{packet:?}");
-        assert_eq!(answer.mark, MARK_JUDGED);
-        let answer = d.delivers(to, &read(&answer.frame), MARK_JUDGED);
-        assert_eq!(answer.outcome, Outcome::Pass, "{packet:?}");
-        read(&answer.frame)
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn other_containers_get_there_and_hear_from_the_port_they_asked() {
-        let rules = "containers:80 udp:containers:80";
-        let mut d = between_containers(rules, rules);
-        for packet in from_container() {
-            for _ in 0..2 {
-                let got = crosses(&mut d, 1, 0, &packet);
-                assert_eq!(got.source, packet.source, "the real client");
-                assert_eq!(got.destination, addr(inside(&packet)));
-                assert_eq!(ports(&got), (5000, 80));
-                let back = crosses(&mut d, 0, 1, &got.reply());
-                assert_eq!(back.source, packet.destination, "as it was asked");
-                assert_eq!(ports(&back), (8080, 5000));
-            }
-            // Directly all the same, under its own address then.
-            let mut direct = packet.clone();
-            direct.destination = addr(inside(&packet));
-            direct.transport[2..4].copy_from_slice(&80u16.to_be_bytes());
-            let got = crosses(&mut d, 1, 0, &direct);
-            let back = crosses(&mut d, 0, 1, &got.reply());
-            assert_eq!(back.source, direct.destination);
-            assert_eq!(ports(&back), (80, 5000));
-        }
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn errors_of_the_other_container_are_about_the_packet_that_was_sent() {
-        let rules = "containers:80 udp:containers:80";
-        let mut d = between_containers(rules, rules);
-        for packet in from_container() {
-            let got = crosses(&mut d, 1, 0, &packet);
-            let (kind, header) = if packet.source.is_ipv4() {
-                (3, IPV4)
-            } else {
-                (1, IPV6)
-            };
-            let source = got.destination.to_string();
-            let error = icmp_error(&source, &got.source.to_string(), kind, &got);
-            let back = crosses(&mut d, 0, 1, &error);
-            assert_eq!(back.source, packet.destination);
-            let original = &packet.summed().bytes()[ETH..ETH + header + 8];
-            assert_eq!(back.transport[8..], *original);
-        }
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn between_containers_the_rules_of_both_decide() {
-        let asked = from_container()[0].clone().summed();
-        let mut d = between_containers("host:8080 any:any containers:8080", "containers:80");
-        let answer = d.sends(1, &asked);
-        assert_eq!(answer.outcome, Outcome::Drop("containers"));
-        assert_eq!(answer.endpoint, Some(1));
-        let mut d = between_containers("containers:80", "any:80 host:80");
-        let answer = d.sends(1, &asked);
-        assert_eq!(answer.outcome, Outcome::Redirect);
-        dropped(
-            &d.delivers(0, &read(&answer.frame), MARK_JUDGED),
-            "containers",
-        );
-        // A revoked rule cuts what is under way.
-        let mut d = between_containers("containers:80", "containers:80");
-        let got = crosses(&mut d, 1, 0, &asked);
-        crosses(&mut d, 0, 1, &got.reply());
-        d.rules(1, "", "");
-        let answer = d.sends(1, &asked.flags(ACK));
-        assert_eq!(answer.outcome, Outcome::Drop("containers"));
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn what_is_not_another_containers_is_the_hosts() {
-        let asked = from_container()[0].clone().summed();
-        let rules = "containers:80";
-        // A socket of the host, which came later than the first connection.
-        let mut d = between_containers(rules, rules);
-        let got = crosses(&mut d, 1, 0, &asked);
-        let listener = TcpListener::bind(("0.0.0.0", 8080)).unwrap();
-        let other = tcp("10.87.0.3:5001", "192.0.2.1:8080").summed();
-        assert_eq!(d.sends(1, &other).outcome, Outcome::Drop("host"));
-        crosses(&mut d, 0, 1, &got.reply());
-        crosses(&mut d, 1, 0, &asked.flags(ACK));
-        drop(listener);
-        // Another address, another port, and the container itself.
-        for to in ["172.17.0.1:8080", "192.0.2.1:8081"] {
-            let answer = d.sends(1, &tcp("10.87.0.3:5002", to).summed());
-            assert_eq!(answer.outcome, Outcome::Drop("host"), "{to}");
-        }
-        let answer = d.sends(1, &tcp("10.87.0.3:5002", "203.0.113.9:8080").summed());
-        assert_eq!(answer.outcome, Outcome::Drop("no-rule"));
-        let answer = d.sends(0, &tcp("10.87.0.2:5002", "192.0.2.1:8080").summed());
-        assert_eq!(answer.outcome, Outcome::Drop("host"));
     }
 
     #[test]

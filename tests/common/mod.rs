@@ -21,5 +21,6 @@ pub mod dns_message;
 pub mod nat;
 pub mod oracle;
 pub mod packet;
+pub mod publish;
 pub mod random;
 pub mod tables;
