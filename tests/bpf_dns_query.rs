@@ -5,7 +5,6 @@ mod common;
 mod root {
     use oci_netkit::plan::policy::Policy;
     use oci_netkit::types::domain::Domain;
-    use oci_netkit::types::mode::Mode;
 
     use crate::common::datapath::{Datapath, Hook, MARK_REPLY, Outcome};
     use crate::common::denied::refused;
@@ -202,42 +201,6 @@ mod root {
 
     #[test]
     #[ignore = "root"]
-    fn over_tcp_one_whole_query_in_a_segment() {
-        let mut d = with("tcp:github.com:443");
-        let question = query(5, "github.com", A);
-        let send = |d: &mut Datapath, payload: &[u8]| {
-            d.sends(0, &segment(CONTAINER, RESOLVER, payload)).outcome
-        };
-        let opened = d.sends(0, &tcp(CONTAINER, RESOLVER));
-        assert_eq!(opened.outcome, Outcome::Redirect);
-        assert_eq!(send(&mut d, &[]), Outcome::Redirect);
-        let evil = framed(&query(5, "evil.com", A));
-        assert_eq!(send(&mut d, &evil), Outcome::Drop("dns-name"));
-        let mut piped = framed(&question);
-        piped.extend(&evil);
-        assert_eq!(send(&mut d, &piped), Outcome::Drop("dns-query"));
-        assert_eq!(
-            send(&mut d, &framed(&question)[..10]),
-            Outcome::Drop("dns-query")
-        );
-        assert_eq!(send(&mut d, &[0]), Outcome::Drop("dns-query"));
-        assert_eq!(send(&mut d, &framed(&question)), Outcome::Redirect);
-        let back = |payload: &[u8]| segment(RESOLVER, CONTAINER, payload);
-        let split = framed(&answer(&question, &[Record::address("203.0.113.66", 60)]));
-        let half = d.arrives(0, &back(&split[..20]));
-        assert_eq!(
-            half.outcome,
-            Outcome::Redirect,
-            "passes, and teaches nothing"
-        );
-        assert!(d.learned(0).is_empty());
-        let whole = framed(&answer(&question, &[Record::address("203.0.113.9", 60)]));
-        assert_eq!(d.arrives(0, &back(&whole)).outcome, Outcome::Redirect);
-        assert!(connects(&mut d, "203.0.113.9:443"));
-    }
-
-    #[test]
-    #[ignore = "root"]
     fn segmentation_hides_no_second_query() {
         let mut d = with("tcp:github.com:443");
         let one = query(5, "github.com", A);
@@ -269,33 +232,6 @@ mod root {
         let free = ask(&mut d, &query(1, "evil.com", A));
         assert_eq!(free.outcome, Outcome::Redirect, "without names no filter");
         assert_eq!(read(&free.frame).transport[..2], 4000u16.to_be_bytes());
-    }
-
-    #[test]
-    #[ignore = "root"]
-    fn on_trial_every_name_may_be_asked_for_and_is_known_afterwards() {
-        let mut d = Datapath::new();
-        d.keep_denied(0, 64);
-        let mut policy = oracle::policy("tcp:github.com:443", "");
-        policy.mode = Mode::Audit;
-        d.names(0, &policy);
-        resolve(&mut d, "github.com", &[Record::address("203.0.113.9", 60)]);
-        resolve(
-            &mut d,
-            "tracker.example",
-            &[Record::address("203.0.113.10", 60)],
-        );
-        let known = d.sends(0, &tcp(CONTAINER, "203.0.113.9:443"));
-        assert_eq!((known.outcome, known.audited), (Outcome::Redirect, false));
-        let tried = d.sends(0, &tcp(CONTAINER, "203.0.113.10:443"));
-        assert_eq!((tried.outcome, tried.audited), (Outcome::Redirect, true));
-        assert_eq!(
-            d.learned(0).len(),
-            2,
-            "so that the record can tell its name"
-        );
-        let kind = ask(&mut d, &query(1, "tracker.example", TXT));
-        assert_eq!(kind.outcome, Outcome::Drop("dns-type"), "never relaxed");
     }
 
     /// By the rules alone, not by the tables.
