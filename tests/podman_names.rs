@@ -409,6 +409,43 @@ except OSError as e:
         c.is_refused("other.example.test");
     }
 
+    /// Its own rules judge, too: who is not let in there knows no names.
+    #[test]
+    #[ignore = "needs the guest"]
+    fn a_resolver_in_another_container_serves_names_to_whom_it_lets_in() {
+        host::start_clean();
+        let server = named("resolver", 97, "")
+            .ingress("udp:198.51.100.98:53 tcp:198.51.100.98:53")
+            .start();
+        let serve = "python3 /src/tests/vm/wire/dns 53 >/dev/null 2>&1 &";
+        server.run(&["sh", "-c", serve]);
+        host::eventually("it answers itself", || {
+            let asked = json!({"op": "run", "argv": ["dig", "+tries=1", "+time=1", "+short",
+                "@198.51.100.97", "www.example.test"]});
+            server.ask(&asked)["out"].as_str() == Some("203.0.113.10\n")
+        });
+        let of_it = |name: &str, n: u8| {
+            Client::start(
+                container::podman(name)
+                    .address(&format!("198.51.100.{n}"))
+                    .with("dns", "198.51.100.97")
+                    .egress("tcp:www.example.test:7777"),
+            )
+        };
+        let let_in = of_it("asks", 98);
+        assert_eq!(
+            let_in.reaches("www.example.test", 7777, "4"),
+            [format!("{OUTSIDE} by name")]
+        );
+        let_in.is_refused("other.example.test");
+        let tcp = let_in.dig(&["+tcp", "+short", "-t", "A", "www.example.test"]);
+        assert_eq!(tcp, format!("{OUTSIDE}\n"));
+        let kept_out = of_it("kept", 99);
+        let said = kept_out.dig(&["+short", "-t", "A", "www.example.test"]);
+        assert!(said.contains("no servers could be reached"), "{said}");
+        kept_out.0.is_kept_from("no-rule", "tcp", OUTSIDE, 7777);
+    }
+
     #[test]
     #[ignore = "needs the guest"]
     fn resolv_conf_is_ours_unless_it_is_somebody_elses() {
