@@ -282,7 +282,7 @@ struct nk_query {
 	__be16 id;
 	__u16 type; /* host order */
 	__u16 bytes; /* of the question */
-	__u32 reserved;
+	__u32 proved; /* over TCP: the answer to it over UDP was truncated */
 	__u8 question[NK_NAME_BYTES + 8]; /* name, type and class as they were sent */
 };
 

@@ -196,6 +196,25 @@ static __always_inline bool nk_dns_is_about(struct nk_dns_scratch *s, __u32 byte
 	return !s->cursor.failed;
 }
 
+/* The same question may be asked over TCP for a while. */
+static __noinline int nk_dns_truncated(const struct nk_packet *p)
+{
+	struct nk_dns_scratch *s = nk_dns_scratch();
+	struct nk_query_key key = {};
+	__u32 id;
+	void *table;
+
+	if (!s || !p)
+		return -NK_DROP_INTERNAL;
+	id = p->endpoint_id;
+	table = bpf_map_lookup_elem(&nk_queries, &id);
+	if (!table)
+		return 0;
+	nk_dns_fill_ticket(&key, s);
+	s->query.asked = p->now;
+	return bpf_map_update_elem(table, &key, &s->query, BPF_ANY) ? -NK_DROP_DNS_TABLE : 0;
+}
+
 /* Reads the whole answer section, then learns its addresses. 0 or -NK_DROP_*. */
 static __noinline int nk_dns_take(const struct nk_packet *p, __u32 bytes)
 {
@@ -208,7 +227,11 @@ static __noinline int nk_dns_take(const struct nk_packet *p, __u32 bytes)
 	flags = nk_dns_u16(s, 2);
 	count = nk_dns_u16(s, 6);
 	type = s->query.type;
-	if (flags & (NK_DNS_TRUNCATED | NK_DNS_RCODE) || (type != NK_DNS_A && type != NK_DNS_AAAA))
+	if (flags & NK_DNS_RCODE || (type != NK_DNS_A && type != NK_DNS_AAAA))
+		return 0;
+	if (flags & NK_DNS_TRUNCATED)
+		return p->key.protocol == IPPROTO_UDP ? nk_dns_truncated(p) : 0;
+	if (!s->query.proved)
 		return 0;
 	if (count > NK_DNS_RECORDS)
 		return -NK_DROP_DNS_ANSWER;

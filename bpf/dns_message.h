@@ -15,6 +15,7 @@ enum nk_dns_sizes {
 	NK_DNS_HEADER_BYTES = 12,
 	NK_DNS_QUERY_BYTES = 512, /* no plain query is longer */
 	NK_DNS_MESSAGE_BYTES = 4096, /* of what is learned from; a power of two */
+	NK_DNS_TCP_OPT_BYTES = 11 + 12, /* with a client's cookie (RFC 7873) */
 	NK_DNS_EDNS_BYTES = 1232, /* that a resolver may send: no fragments (DNS flag day 2020) */
 	NK_DNS_LABELS = 128,
 	NK_DNS_RECORDS = 128, /* of the answer section */
@@ -91,6 +92,8 @@ struct nk_dns_scratch {
 	__u64 hash;
 	__u32 key_bytes;
 	__u32 label_bytes; /* that follow until the next length byte */
+	__u32 is_odd; /* a label has more than letters, digits, hyphens, underscores */
+	__u32 pad;
 };
 
 /* Nothing else runs on the CPU before it is done with. */

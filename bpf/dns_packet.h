@@ -5,7 +5,8 @@
  *
  * A query leaves with an id and a source port that the container did not choose:
  * with an accomplice outside it could forge its own answers else. The answer gets
- * both back. Over TCP the connection itself is the proof, and nothing is changed.
+ * both back. Over TCP nothing is changed, so an answer counts there only where one
+ * over UDP had been truncated.
  *
  * Neighbours: dns_message.h reads what is copied here.
  */
@@ -61,6 +62,17 @@ static __always_inline void nk_dns_fill_key(struct nk_query_key *key, const stru
 	key->id = id;
 	key->protocol = p->key.protocol;
 	key->local_index = p->key.local_index;
+}
+
+/*
+ * Of the note that the answer to the question in the scratch was truncated: no packet
+ * has protocol 0.
+ */
+static __always_inline void nk_dns_fill_ticket(struct nk_query_key *key,
+					       const struct nk_dns_scratch *s)
+{
+	__builtin_memcpy(key->resolver, &s->query.name, sizeof(s->query.name));
+	key->id = bpf_htons(s->query.type);
 }
 
 /*

@@ -9,6 +9,12 @@
 #ifndef __NK_DNS_QUERY_H
 #define __NK_DNS_QUERY_H
 
+/* Of host names, and of names of services. */
+static __always_inline bool nk_dns_is_plain(__u32 folded)
+{
+	return folded - 'a' < 26 || folded - '0' < 10 || folded == '-' || folded == '_';
+}
+
 /* One byte of the question's name into the key: struct nk_name_key. */
 static long nk_dns_reverse(__u32 index, void *unused)
 {
@@ -24,6 +30,7 @@ static long nk_dns_reverse(__u32 index, void *unused)
 	} else {
 		s->label_bytes--;
 		byte = byte < NK_NAME_LENGTH ? nk_dns_fold(byte) : byte | NK_NAME_FOREIGN;
+		s->is_odd |= !nk_dns_is_plain(byte);
 	}
 	s->resolved.key.name[(s->key_bytes - 1 - index) & (NK_NAME_BYTES - 1)] = byte;
 	/* FNV-1a, from a secret start: nobody inside can look for a collision. */
@@ -44,6 +51,7 @@ static __noinline __u64 nk_dns_key(__u32 bytes, __u32 labels)
 	s->hash = settings->name_seed ^ 0xcbf29ce484222325ULL;
 	s->key_bytes = bytes;
 	s->label_bytes = 0;
+	s->is_odd = 0;
 	__builtin_memset(&s->resolved, 0, sizeof(s->resolved));
 	bpf_loop(bytes, nk_dns_reverse, 0, 0);
 	s->resolved.key.prefixlen = 8 * bytes;
@@ -148,12 +156,17 @@ NK_GLOBAL int nk_dns_record_query(const struct nk_packet *p __arg_nonnull,
 	__u32 id = p->endpoint_id;
 	void *table = bpf_map_lookup_elem(&nk_queries, &id);
 	bool is_tcp = p->key.protocol == IPPROTO_TCP;
+	struct nk_query_key ticket = {};
+	struct nk_query *truncated;
 	__u32 random, i;
 
 	if (!table || !s)
 		return -NK_DROP_DNS_TABLE;
 	nk_dns_fill_key(key, p, s->query.id);
 	if (is_tcp) {
+		nk_dns_fill_ticket(&ticket, s);
+		truncated = bpf_map_lookup_elem(table, &ticket);
+		s->query.proved = truncated && p->now - truncated->asked <= NK_DNS_PATIENCE;
 		/* The same again is a retransmission. */
 		return bpf_map_update_elem(table, key, &s->query, BPF_ANY) ? -NK_DROP_DNS_TABLE : 0;
 	}
@@ -214,6 +227,12 @@ NK_GLOBAL int nk_dns_query(struct __sk_buff *skb, struct nk_packet *p __arg_nonn
 	name = nk_dns_key(at - NK_DNS_HEADER_BYTES - 5, labels);
 	if (!name)
 		return -NK_DROP_INTERNAL;
+	/*
+	 * With segments that overlap, the resolver can be made to read from amid a
+	 * message: no other query may be hidden in one.
+	 */
+	if (!is_udp && (s->is_odd || bytes - at > NK_DNS_TCP_OPT_BYTES))
+		return -NK_DROP_DNS_QUERY;
 	doors = nk_names_doors(p->word, &s->resolved.key, labels);
 	if (!doors || doors == NK_DOOR_AUDIT)
 		nk_dns_note(p->endpoint_id, name, !!doors);
@@ -235,6 +254,7 @@ NK_GLOBAL int nk_dns_query(struct __sk_buff *skb, struct nk_packet *p __arg_nonn
 	s->query.port = p->key.local_port;
 	s->query.id = bpf_htons(nk_dns_u16(s, 0));
 	s->query.type = type;
+	s->query.proved = is_udp;
 	reason = nk_dns_record_query(p, &key);
 	if (reason || !is_udp)
 		return reason;

@@ -381,11 +381,59 @@ mod root {
         assert_eq!(again.outcome, Outcome::Drop("dns-answer"), "once only");
     }
 
+    /// Asks over UDP and gets what sends to TCP.
+    #[track_caller]
+    fn truncated(d: &mut Datapath, question: &[u8]) {
+        let left = asked(d, question);
+        let mut message = answer(question, &[]);
+        message[2] |= 2;
+        let got = d.arrives(0, &reply(&left, &message));
+        assert_eq!(got.outcome, Outcome::Redirect);
+    }
+
+    /// Over TCP the container chooses id and port, so whoever helps it from outside knows both.
+    #[test]
+    #[ignore = "root"]
+    fn over_tcp_only_what_was_truncated_over_udp_teaches() {
+        let mut d = with("tcp:github.com:443 tcp:gitlab.com:443");
+        assert_eq!(
+            d.sends(0, &tcp(CONTAINER, RESOLVER)).outcome,
+            Outcome::Redirect
+        );
+        let exchange = |d: &mut Datapath, name: &str, kind: u16, address: &str| {
+            let question = query(5, name, kind);
+            let sent = d.sends(0, &segment(CONTAINER, RESOLVER, &framed(&question)));
+            assert_eq!(sent.outcome, Outcome::Redirect, "{name}");
+            let back = framed(&answer(&question, &[Record::address(address, 60)]));
+            let got = d.arrives(0, &segment(RESOLVER, CONTAINER, &back));
+            assert_eq!(got.outcome, Outcome::Redirect, "{name}");
+        };
+        exchange(&mut d, "github.com", A, "203.0.113.9");
+        assert!(d.learned(0).is_empty(), "nothing was truncated");
+        truncated(&mut d, &query(9, "github.com", A));
+        exchange(&mut d, "gitlab.com", A, "203.0.113.10");
+        exchange(&mut d, "github.com", AAAA, "2001:db8:9::9");
+        assert!(d.learned(0).is_empty(), "another name or type was");
+        exchange(&mut d, "GitHub.com", A, "203.0.113.9");
+        assert!(connects(&mut d, "203.0.113.9:443"));
+        // A truncated answer over TCP is no such note.
+        let mut d = with("tcp:github.com:443");
+        let _ = d.sends(0, &tcp(CONTAINER, RESOLVER));
+        let question = query(5, "github.com", A);
+        let _ = d.sends(0, &segment(CONTAINER, RESOLVER, &framed(&question)));
+        let mut message = answer(&question, &[]);
+        message[2] |= 2;
+        let _ = d.arrives(0, &segment(RESOLVER, CONTAINER, &framed(&message)));
+        exchange(&mut d, "github.com", A, "203.0.113.9");
+        assert!(d.learned(0).is_empty());
+    }
+
     #[test]
     #[ignore = "root"]
     fn over_tcp_one_whole_query_in_a_segment() {
         let mut d = with("tcp:github.com:443");
         let question = query(5, "github.com", A);
+        truncated(&mut d, &question);
         let send = |d: &mut Datapath, payload: &[u8]| {
             d.sends(0, &segment(CONTAINER, RESOLVER, payload)).outcome
         };

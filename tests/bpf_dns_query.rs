@@ -389,6 +389,37 @@ mod root {
             let got = d.sends(0, &segment(CONTAINER, RESOLVER, &payload));
             assert_eq!(got.outcome, Outcome::Drop("dns-type"), "{kind}");
         }
+        // What could hold a query of its own, for a resolver that is made to read from amid it.
+        let mut d = with("tcp:**.github.com:443");
+        let _ = d.sends(0, &tcp(CONTAINER, RESOLVER));
+        let tcp_sends = |d: &mut Datapath, message: &[u8]| {
+            d.sends(0, &segment(CONTAINER, RESOLVER, &framed(message)))
+                .outcome
+        };
+        let cookie = |bytes: u8| {
+            let mut message = with_edns(query(5, "a.github.com", A), 1232);
+            let at = message.len() - 1;
+            message[at] = bytes;
+            message.extend(vec![0; usize::from(bytes)]);
+            message
+        };
+        assert_eq!(tcp_sends(&mut d, &cookie(0)), Outcome::Redirect);
+        assert_eq!(tcp_sends(&mut d, &cookie(12)), Outcome::Redirect);
+        assert_eq!(tcp_sends(&mut d, &cookie(13)), Outcome::Drop("dns-query"));
+        let plain = query(5, "_xmpp-client0.github.com", A);
+        assert_eq!(tcp_sends(&mut d, &plain), Outcome::Redirect);
+        for byte in [0, 1, b' ', b'.', b'/', b':', b'@', b'`', b'{', 0x80, 0xff] {
+            let mut message = query(5, "aba.github.com", A);
+            message[14] = byte;
+            assert_eq!(
+                tcp_sends(&mut d, &message),
+                Outcome::Drop("dns-query"),
+                "{byte}"
+            );
+            assert_eq!(ask(&mut d, &message).outcome, Outcome::Redirect, "{byte}");
+        }
+        let mut d = with("tcp:github.com:443");
+        let _ = d.sends(0, &tcp(CONTAINER, RESOLVER));
         // Behind TCP options.
         let mut optioned = segment(CONTAINER, RESOLVER, &[&[1; 12], &evil[..]].concat());
         optioned.transport[12] = 8 << 4;
