@@ -23,25 +23,23 @@ mod root {
     use std::os::fd::{AsFd, AsRawFd};
     use std::time::{Duration, Instant};
 
+    use libbpf_rs::MapHandle;
     use libbpf_rs::query::MapInfoIter;
-    use libbpf_rs::{MapHandle, ProgramInput};
     use oci_netkit::config::{Config, Limits};
     use oci_netkit::kernel::bpf::load;
     use oci_netkit::kernel::bpf::maps::Maps;
-    use oci_netkit::kernel::bpf::skel::types;
     use oci_netkit::kernel::bpffs::Pins;
     use oci_netkit::plan::compile::compile;
     use oci_netkit::plan::policy::Policy;
     use oci_netkit::plan::step::MapSpec;
     use oci_netkit::types::id::EndpointId;
 
-    use crate::common::datapath::{Datapath, Outcome};
+    use crate::common::datapath::{Datapath, Hook, Outcome};
     use crate::common::dns::datagram;
     use crate::common::dns_message::{A, query};
     use crate::common::oracle;
     use crate::common::packet::{Packet, tcp};
     use crate::common::random::Random;
-    use crate::common::tables::bytes_of;
     use crate::guest::{Host, map_spec};
 
     /// Flows and queries of which the median is taken.
@@ -138,31 +136,15 @@ mod root {
         samples[samples.len() / 2]
     }
 
-    /// One run of the container's program by the kernel's own clock, the mean of so many.
-    fn run(d: &Datapath, packet: &Packet, repeat: u32) -> (u32, Duration) {
-        // SAFETY: integers and null pointers. Not Default: the kernel refuses padding that is not 0.
-        let mut context: types::__sk_buff = unsafe { std::mem::zeroed() };
-        context.ifindex = d.ifindex.primary[0];
-        let mut context = bytes_of(&context).to_vec();
-        let frame = packet.bytes();
-        let input = ProgramInput {
-            context_in: Some(&mut context),
-            data_in: Some(&frame),
-            repeat,
-            ..Default::default()
-        };
-        let program = &d.skel.progs.nk_from_container;
-        let output = program.test_run(input).expect("run the program");
-        (output.return_value, output.duration)
+    /// The container's program by the kernel's own clock, the mean of so many runs.
+    fn redirected(d: &mut Datapath, packet: &Packet, repeat: u32) -> Duration {
+        let primary = d.ifindex.primary[0];
+        let ran = d.run_only(Hook::FromContainer, primary, &packet.bytes(), repeat);
+        assert_eq!(ran.verdict, REDIRECT);
+        ran.duration
     }
 
-    const REDIRECT: u32 = 7;
-
-    #[track_caller]
-    fn redirected(ran: (u32, Duration)) -> Duration {
-        assert_eq!(ran.0, REDIRECT);
-        ran.1
-    }
+    const REDIRECT: i32 = 7;
 
     /// Highest resident memory of this process since the last call, in bytes (proc_pid_status(5)).
     fn highest() -> u64 {
@@ -248,9 +230,9 @@ mod root {
         assert_eq!(d.sends(0, &off).outcome, Outcome::Drop("no-rule"));
         // The neighbour is known from here on.
         assert_eq!(d.sends(0, &to(0)).outcome, Outcome::Redirect);
-        let first = (1..=SAMPLES).map(|n| redirected(run(&d, &to(n), 1)));
+        let first = (1..=SAMPLES).map(|n| redirected(&mut d, &to(n), 1));
         let first = median(first.collect());
-        let next = redirected(run(&d, &to(1), REPEAT));
+        let next = redirected(&mut d, &to(1), REPEAT);
         let query = row.name.as_ref().map(|name| {
             let ask = |n: usize| {
                 let id = u16::try_from(n).expect("few");
@@ -259,7 +241,7 @@ mod root {
             };
             median(
                 (0..SAMPLES)
-                    .map(|n| redirected(run(&d, &ask(n), 1)))
+                    .map(|n| redirected(&mut d, &ask(n), 1))
                     .collect(),
             )
         });

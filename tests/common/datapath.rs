@@ -11,6 +11,7 @@
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags, OpenObject, ProgramInput};
@@ -116,6 +117,17 @@ pub struct Answer {
     pub opened: bool,
     /// No rule allows it, and it passed on trial.
     pub audited: bool,
+}
+
+/// A program's run by itself.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// `TC_ACT_*`.
+    pub verdict: i32,
+    pub frame: Vec<u8>,
+    pub mark: u32,
+    /// Of one run, the mean of all.
+    pub duration: Duration,
 }
 
 /// What became of the counters.
@@ -336,6 +348,69 @@ impl Datapath {
         mark: u32,
         gso_size: u32,
     ) -> Answer {
+        let Ran {
+            verdict,
+            frame: out,
+            mark,
+            ..
+        } = self.execute(hook, ifindex, frame, mark, gso_size, 1);
+        let direction = match hook {
+            Hook::FromContainer | Hook::Guard => 0,
+            Hook::ToContainer | Hook::FromWire => 1,
+        };
+        let Counted {
+            endpoint,
+            dropped,
+            opened,
+            audited,
+        } = self.counted(direction, frame.len());
+        let outcome = match (verdict, dropped) {
+            (0, None) => Outcome::Pass,
+            (7, None) if hook == Hook::FromWire && mark == MARK_REPLY => Outcome::Queued,
+            (7, None) if hook == Hook::FromWire && endpoint.is_none() => Outcome::Answer,
+            (7, None) => Outcome::Redirect,
+            (-1, None) => Outcome::Next,
+            (-1, Some(code)) => Outcome::Noted(reason(code).expect("reasons have a name").name),
+            (2 | 7, Some(code)) => Outcome::Drop(reason(code).expect("reasons have a name").name),
+            other => panic!("verdict and counters disagree: {other:?} at {hook:?}"),
+        };
+        if outcome == Outcome::Queued {
+            assert_eq!(endpoint.is_some(), opened, "a flow is all that is counted");
+        } else if hook != Hook::Guard {
+            assert_eq!(
+                endpoint.is_none(),
+                matches!(outcome, Outcome::Next | Outcome::Answer),
+                "{outcome:?} counted"
+            );
+        }
+        Answer {
+            outcome,
+            answered: verdict == 7 && dropped.is_some(),
+            frame: out,
+            mark,
+            endpoint,
+            opened,
+            audited,
+        }
+    }
+
+    /// Runs one program so many times on one frame, whatever it counts: what it says and leaves the
+    /// last time, and how long one time took.
+    pub fn run_only(&mut self, hook: Hook, ifindex: u32, frame: &[u8], repeat: u32) -> Ran {
+        let ran = self.execute(hook, ifindex, frame, 0, 0, repeat);
+        self.counters = self.read_counters();
+        ran
+    }
+
+    fn execute(
+        &self,
+        hook: Hook,
+        ifindex: u32,
+        frame: &[u8],
+        mark: u32,
+        gso_size: u32,
+        repeat: u32,
+    ) -> Ran {
         // SAFETY: integers and null pointers. Not Default: the kernel refuses padding that is not 0.
         let mut context: types::__sk_buff = unsafe { std::mem::zeroed() };
         context.ifindex = ifindex;
@@ -360,49 +435,18 @@ impl Datapath {
             } else {
                 0
             },
+            repeat,
             ..Default::default()
         };
         let output = program.test_run(input).expect("run the program");
         let length = output.data.map_or(0, |d| d.len());
-        let verdict = i32::from_ne_bytes(output.return_value.to_ne_bytes());
+        let (verdict, duration) = (output.return_value, output.duration);
         out.truncate(length);
-        let direction = match hook {
-            Hook::FromContainer | Hook::Guard => 0,
-            Hook::ToContainer | Hook::FromWire => 1,
-        };
-        let Counted {
-            endpoint,
-            dropped,
-            opened,
-            audited,
-        } = self.counted(direction, frame.len());
-        let outcome = match (verdict, dropped) {
-            (0, None) => Outcome::Pass,
-            (7, None) if hook == Hook::FromWire && after.mark == MARK_REPLY => Outcome::Queued,
-            (7, None) if hook == Hook::FromWire && endpoint.is_none() => Outcome::Answer,
-            (7, None) => Outcome::Redirect,
-            (-1, None) => Outcome::Next,
-            (-1, Some(code)) => Outcome::Noted(reason(code).expect("reasons have a name").name),
-            (2 | 7, Some(code)) => Outcome::Drop(reason(code).expect("reasons have a name").name),
-            other => panic!("verdict and counters disagree: {other:?} at {hook:?}"),
-        };
-        if outcome == Outcome::Queued {
-            assert_eq!(endpoint.is_some(), opened, "a flow is all that is counted");
-        } else if hook != Hook::Guard {
-            assert_eq!(
-                endpoint.is_none(),
-                matches!(outcome, Outcome::Next | Outcome::Answer),
-                "{outcome:?} counted"
-            );
-        }
-        Answer {
-            outcome,
-            answered: verdict == 7 && dropped.is_some(),
+        Ran {
+            verdict: i32::from_ne_bytes(verdict.to_ne_bytes()),
             frame: out,
             mark: after.mark,
-            endpoint,
-            opened,
-            audited,
+            duration,
         }
     }
 
