@@ -8,7 +8,7 @@ mod root {
     use crate::common::datapath::{Datapath, Hook, MARK_JUDGED, Outcome, UP0_MAC};
     use crate::common::dns::{
         CONTAINER, RESOLVER, asked, connects, datagram, mutate, reply, resolve, rounds, segment,
-        with,
+        with, with_both,
     };
     use crate::common::dns_message::{A, AAAA, Record, SRV, answer, framed, query, taught};
     use crate::common::oracle;
@@ -18,13 +18,7 @@ mod root {
     #[test]
     #[ignore = "root"]
     fn a_resolver_of_ipv6_is_one_too() {
-        let mut d = Datapath::new();
-        let mut policy = oracle::policy("tcp:a.example:443", "");
-        policy
-            .places
-            .resolvers
-            .push("2001:db8:1::7".parse().unwrap());
-        d.names(0, &policy);
+        let mut d = with_both("tcp:a.example:443");
         let question = query(7, "a.example", A);
         let sent = d.sends(
             0,
@@ -331,11 +325,7 @@ mod root {
     #[test]
     #[ignore = "root"]
     fn answers_in_fragments_are_dropped_and_the_query_waits_on() {
-        let mut d = Datapath::new();
-        let mut policy = oracle::policy("tcp:github.com:443", "");
-        let resolver = "2001:db8:1::7".parse().expect("an address");
-        policy.places.resolvers.push(resolver);
-        d.names(0, &policy);
+        let mut d = with_both("tcp:github.com:443");
         let question = query(9, "github.com", A);
         let message = answer(&question, &[Record::address("203.0.113.9", 60)]);
         for sent in [

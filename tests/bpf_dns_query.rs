@@ -9,8 +9,8 @@ mod root {
     use crate::common::datapath::{Datapath, Hook, MARK_REPLY, Outcome};
     use crate::common::denied::refused;
     use crate::common::dns::{
-        CONTAINER, RESOLVER, ask, asked, connects, datagram, mutate, reply, resolve, rounds,
-        segment, with,
+        CONTAINER, RESOLVER, ask, asked, connects, datagram, mutate, policy_of_both, reply,
+        resolve, rounds, segment, with, with_both,
     };
     use crate::common::dns_message::{
         A, AAAA, ANY, AXFR, CNAME, HTTPS, IXFR, Record, SRV, TXT, answer, framed, plain, query,
@@ -332,11 +332,7 @@ mod root {
     #[test]
     #[ignore = "root"]
     fn queries_in_fragments_go_nowhere() {
-        let mut d = Datapath::new();
-        let mut policy = oracle::policy("tcp:github.com:443", "");
-        let resolver = "2001:db8:1::7".parse().expect("an address");
-        policy.places.resolvers.push(resolver);
-        d.names(0, &policy);
+        let mut d = with_both("tcp:github.com:443");
         let question = query(9, "github.com", A);
         for whole in [
             datagram(CONTAINER, RESOLVER, &question),
@@ -541,9 +537,7 @@ mod root {
     #[test]
     #[ignore = "root"]
     fn errors_about_a_query_do_not_tell_its_id_and_port() {
-        let mut policy = oracle::policy("tcp:github.com:443 udp:192.0.2.7:54", "");
-        let resolver = "2001:db8:1::7".parse().expect("an address");
-        policy.places.resolvers.push(resolver);
+        let policy = policy_of_both("tcp:github.com:443 udp:192.0.2.7:54");
         for masquerades in [false, true] {
             let mut d = Datapath::new();
             if masquerades {

@@ -30,6 +30,21 @@ pub fn with(egress: &str) -> Datapath {
     d
 }
 
+/// These rules with a resolver of each family.
+pub fn policy_of_both(egress: &str) -> Policy {
+    let mut policy = oracle::policy(egress, "");
+    let resolver = "2001:db8:1::7".parse().expect("an address");
+    policy.places.resolvers.push(resolver);
+    policy
+}
+
+/// As [`with`], with a resolver of each family.
+pub fn with_both(egress: &str) -> Datapath {
+    let mut d = Datapath::new();
+    d.names(0, &policy_of_both(egress));
+    d
+}
+
 /// UDP with this payload.
 pub fn datagram(from: &str, to: &str, message: &[u8]) -> Packet {
     let mut packet = udp(from, to);
