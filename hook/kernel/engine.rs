@@ -24,13 +24,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// # Errors
 /// When the program is gone.
 pub fn podman() -> Result<Option<Program>> {
-    let Some(path) = conmon_of_ours().and_then(|line| exit_command(&line)) else {
+    let Some(path) = exit_command_of_ours() else {
         return Ok(None);
     };
-    // CRI-O has conmon too.
-    if !is_named(&path, "podman") {
-        return Ok(None);
-    }
     let meta = fs::metadata(&path).context(format!("look at {}", path.display()))?;
     Ok(Some(Program {
         path,
@@ -53,27 +49,20 @@ pub fn version(podman: &Path) -> Option<PodmanVersion> {
     PodmanVersion::parse(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Its command line, of the nearest among the processes that this one descends from.
-fn conmon_of_ours() -> Option<Vec<u8>> {
+/// Of the nearest among the processes that this one descends from. Only podman has conmon run one.
+fn exit_command_of_ours() -> Option<PathBuf> {
     let mut pid = getppid().as_raw();
     for _ in 0..GENERATIONS {
         if pid <= 1 {
             break;
         }
-        if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| is_named(&exe, "conmon")) {
-            return fs::read(format!("/proc/{pid}/cmdline")).ok();
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        if let Some(path) = exit_command(&line) {
+            return Some(path);
         }
         pid = process::parent(pid)?;
     }
     None
-}
-
-/// Also while an update has unlinked it, which /proc shows behind the name.
-fn is_named(path: &Path, name: &str) -> bool {
-    let name = name.as_bytes();
-    path.file_name()
-        .and_then(|n| n.as_bytes().strip_prefix(name))
-        .is_some_and(|rest| matches!(rest, b"" | b" (deleted)"))
 }
 
 /// The program in a conmon's command line, whose words end with NUL.
@@ -95,12 +84,5 @@ mod tests {
         assert_eq!(exit_command(line), Some("/usr/bin/podman".into()));
         assert_eq!(exit_command(b"/usr/bin/conmon\0--exit-command\0"), None);
         assert_eq!(exit_command(b"/usr/bin/conmon\0-c\x001234\0"), None);
-    }
-
-    #[test]
-    fn names_are_whole() {
-        assert!(is_named(Path::new("/usr/bin/conmon"), "conmon"));
-        assert!(is_named(Path::new("/usr/bin/conmon (deleted)"), "conmon"));
-        assert!(!is_named(Path::new("/usr/bin/conmon-rs"), "conmon"));
     }
 }
