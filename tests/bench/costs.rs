@@ -37,10 +37,10 @@ fn median(mut samples: Vec<Duration>) -> u64 {
 
 /// One packet of a path, and what is to become of it.
 fn run(d: &mut Datapath, hook: Hook, packet: &Packet, verdict: i32) -> Duration {
-    let (ifindex, packet) = match hook {
-        Hook::FromContainer => (d.ifindex.primary[0], packet.clone()),
-        Hook::ToContainer => (d.ifindex.peer[0], packet.clone()),
-        _ => (d.ifindex.up[0], packet.clone().to_mac(UP0_MAC)),
+    let (ifindex, packet) = if hook == Hook::FromWire {
+        (d.ifindex.up[0], packet.clone().to_mac(UP0_MAC))
+    } else {
+        (d.ifindex.primary[0], packet.clone())
     };
     let ran = d.run_only(hook, ifindex, &packet.bytes(), 1);
     assert_eq!(ran.verdict, verdict, "{hook:?} {packet:?}");
