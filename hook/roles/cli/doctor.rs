@@ -59,8 +59,11 @@ impl Finding {
 
 /// Prints all findings; true if nothing fails.
 pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) -> Result<bool> {
+    let loaded = environment.load_config();
+    let default = Config::default();
+    let config = loaded.as_ref().unwrap_or(&default);
     let mut findings = match probe::host_facts(&environment.paths) {
-        Ok(facts) => of_host(&facts, environment),
+        Ok(facts) => of_host(&facts, config),
         Err(e) => vec![Finding::bad(
             "host",
             e.to_string(),
@@ -68,10 +71,9 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
         )],
     };
     findings.push(of_routing(probe::routing_rules()));
-    findings.push(of_config(environment));
+    findings.push(of_config(environment, &loaded));
     findings.extend(of_hooks(&hooks_dir::look(Path::new("/"))));
-    let config = environment.load_config().unwrap_or_default();
-    findings.extend(of_podman(engine::version(Path::new("podman")), &config));
+    findings.extend(of_podman(engine::version(Path::new("podman")), config));
     findings.push(of_programs(inspect::datapath(&environment.paths)));
     findings.push(of_state(environment));
     let views = endpoint::all(environment);
@@ -96,7 +98,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     Ok(ok)
 }
 
-fn of_host(facts: &HostFacts, environment: &Environment) -> Vec<Finding> {
+fn of_host(facts: &HostFacts, config: &Config) -> Vec<Finding> {
     let kernel = format!("Linux {} has the netkit device", facts.kernel_release);
     let mut findings = vec![
         Finding::of(
@@ -124,8 +126,7 @@ fn of_host(facts: &HostFacts, environment: &Environment) -> Vec<Finding> {
             "run as root in the host's user namespace; rootless containers are not supported",
         ),
     ];
-    let config = environment.load_config().unwrap_or_default();
-    findings.push(match link::uplinks(&config, facts) {
+    findings.push(match link::uplinks(config, facts) {
         Ok(uplinks) => {
             let names: Vec<String> = uplinks.specs().into_iter().map(|u| u.name).collect();
             Finding::good("uplinks", names.join(", "))
@@ -182,9 +183,9 @@ fn passes_over(rule: &RoutingRule) -> Option<String> {
     Some(format!("{command} {} ({what})", rule.priority))
 }
 
-fn of_config(environment: &Environment) -> Finding {
+fn of_config(environment: &Environment, loaded: &Result<Config>) -> Finding {
     let place = environment.config.display();
-    match environment.load_config() {
+    match loaded {
         Ok(_) if !environment.config.exists() => Finding::good(
             "config",
             format!("{place} does not exist: built-in defaults"),
