@@ -15,16 +15,23 @@ use super::process;
 use crate::error::{Context, Result};
 use crate::types::engine::{PodmanVersion, Program};
 
-/// Between the hook and conmon there is the runtime, and a wrapper perhaps.
-const GENERATIONS: usize = 8;
+/// A process that ends while it is looked at leaves its child to another: the way up is gone once more.
+const TRIES: u32 = 8;
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// podman's, if it started this hook.
 ///
 /// # Errors
-/// When the program is gone.
+/// When the program is gone, or /proc does not say: unknown is not harmless.
 pub fn podman() -> Result<Option<Program>> {
-    let Some(path) = exit_command_of_ours() else {
+    let mut tries = 1;
+    let found = loop {
+        match exit_command_of_ours() {
+            Err(_) if tries < TRIES => tries += 1,
+            other => break other?,
+        }
+    };
+    let Some(path) = found else {
         return Ok(None);
     };
     let meta = fs::metadata(&path).context(format!("look at {}", path.display()))?;
@@ -50,19 +57,17 @@ pub fn version(podman: &Path) -> Option<PodmanVersion> {
 }
 
 /// Of the nearest among the processes that this one descends from. Only podman has conmon run one.
-fn exit_command_of_ours() -> Option<PathBuf> {
+fn exit_command_of_ours() -> Result<Option<PathBuf>> {
     let mut pid = getppid().as_raw();
-    for _ in 0..GENERATIONS {
-        if pid <= 1 {
-            break;
-        }
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        if let Some(path) = exit_command(&line) {
-            return Some(path);
+    while pid > 1 {
+        let path = format!("/proc/{pid}/cmdline");
+        let line = fs::read(&path).context(format!("read {path}"))?;
+        if let Some(program) = exit_command(&line) {
+            return Ok(Some(program));
         }
         pid = process::parent(pid)?;
     }
-    None
+    Ok(None)
 }
 
 /// The program in a conmon's command line, whose words end with NUL.

@@ -125,11 +125,14 @@ fn ended(pid: i32) -> Error {
     Error::new(Kind::BadInput, format!("process {pid} has ended"))
 }
 
-/// Its parent's pid; `None` when it has ended.
-#[must_use]
-pub fn parent(pid: i32) -> Option<i32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    field(&text, 4)
+/// Pid of a process's parent; 0 or 1 above the first of this pid namespace.
+///
+/// # Errors
+/// When it has ended.
+pub fn parent(pid: i32) -> Result<i32> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).context(format!("read {path}"))?;
+    field(&text, 4).ok_or_else(|| Error::new(Kind::Kernel, format!("{path} is odd")))
 }
 
 fn start_time(stat: &str) -> Option<u64> {

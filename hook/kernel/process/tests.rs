@@ -90,3 +90,13 @@ fn prepared_resolv_conf_in_an_own_namespace_means_a_network_comes() {
     assert!(!expects(&spec("", "/home/me/resolv.conf")));
     assert!(!expects(&spec(r#","path":"/run/netns/x""#, podmans)));
 }
+
+#[test]
+fn the_way_up_ends_at_the_first_process() {
+    let mut pid = i32::try_from(std::process::id()).unwrap();
+    assert_eq!(parent(pid).unwrap(), nix::unistd::getppid().as_raw());
+    while pid > 1 {
+        pid = parent(pid).unwrap();
+    }
+    assert!(parent(i32::MAX).is_err());
+}
