@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
+use oci_netkit::kernel::bpf::maps::encode_rule;
 use oci_netkit::kernel::bpf::skel::types;
-use oci_netkit::plan::compile::{TrieEntry, compile};
+use oci_netkit::plan::compile::compile;
 use oci_netkit::plan::policy::Policy;
 use oci_netkit::types::addr::mapped;
 
@@ -143,7 +144,7 @@ impl Datapath {
             1, // BPF_F_NO_PREALLOC, which the kernel wants of tries
         );
         for entry in &entries {
-            let (key, value) = encode(entry);
+            let (key, value) = encode_rule(entry);
             put(&trie, &key, &value);
         }
         put(&self.skel.maps.nk_rules, &slot, &trie.as_fd().as_raw_fd());
@@ -294,19 +295,4 @@ impl Datapath {
         };
         put(&self.skel.maps.nk_endpoints, &id, &endpoint);
     }
-}
-
-fn encode(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {
-    let key = types::nk_rule_key {
-        prefixlen: u32::from(entry.prefix_bits),
-        table: entry.table.to_be(),
-        data: entry.data,
-    };
-    (
-        key,
-        types::nk_rule {
-            id: entry.id,
-            verdict: entry.verdict,
-        },
-    )
 }

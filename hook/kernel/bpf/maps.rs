@@ -500,7 +500,9 @@ fn local_key(endpoint_id: u32, local_index: u8) -> types::nk_local_key {
     }
 }
 
-fn encode_rule(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {
+/// An entry as the programs read it.
+#[must_use]
+pub fn encode_rule(entry: &TrieEntry) -> (types::nk_rule_key, types::nk_rule) {
     let key = types::nk_rule_key {
         prefixlen: u32::from(entry.prefix_bits),
         table: entry.table.to_be(),
