@@ -11,12 +11,12 @@
 #define __NK_ABI_H
 
 enum nk_limits {
-	NK_ABI_VERSION = 3,
+	NK_ABI_VERSION = 4,
 	NK_MAX_ENDPOINTS = 4096, /* managed namespaces on this host */
 	NK_MAX_ADDRESSES = 65536, /* addresses of all endpoints together */
 	NK_MAX_UPLINKS = 64,
 	NK_MAX_DROPS = 48, /* room for drop reasons; grows with the ABI only */
-	NK_NO_ENDPOINT = 0xffffffff, /* counters that belong to no endpoint */
+	NK_NO_ENDPOINT = 0xffffffff, /* drops that belong to no endpoint */
 	NK_NAT_CHUNK = 32, /* ports; shares are whole chunks, aligned */
 	NK_NAT_CHUNKS = 65536 / NK_NAT_CHUNK,
 	NK_MAX_PUBLISHED = 65536, /* ports of all endpoints together, per family and protocol */
@@ -340,8 +340,8 @@ struct nk_flow {
 	__u32 probed; /* tick of the last packet sent through the kernel's neighbour code */
 	__u32 ifindex; /* NK_VIA_UPLINK: the uplink */
 	__u32 rule; /* index of the rule that allowed it */
-	__u16 mtu_bytes; /* of the route, 0 = not known */
 	__u8 mac[12]; /* destination and source, as they stand in the frame */
+	__u16 mtu_bytes; /* of the route, 0 = not known */
 	__u8 state; /* enum nk_flow_state */
 	__u8 flags; /* enum nk_flow_flags */
 	__u8 scope; /* enum nk_scope */
@@ -412,7 +412,20 @@ struct nk_traffic {
 	__u64 packets; /* let through; drops are not among them */
 	__u64 bytes; /* skb->len: frames as the device sees them, GSO ones count once */
 	__u64 flows; /* opened */
-	__u64 drops[NK_MAX_DROPS]; /* packets, by enum nk_drop */
+};
+
+/* nk_passed: per CPU, indexed by endpoint id. */
+struct nk_passed {
+	struct nk_traffic traffic[NK_DIRS];
+};
+
+struct nk_drops {
+	__u64 packets[NK_MAX_DROPS]; /* by enum nk_drop */
+};
+
+/* nk_dropped: per CPU, keyed by endpoint id or NK_NO_ENDPOINT. */
+struct nk_dropped {
+	struct nk_drops drops[NK_DIRS];
 };
 
 /*
@@ -435,11 +448,6 @@ struct nk_denied {
 	__u64 last;
 };
 
-/* nk_counters: per CPU, keyed by endpoint id or NK_NO_ENDPOINT. */
-struct nk_counters {
-	struct nk_traffic traffic[NK_DIRS];
-};
-
 _Static_assert(sizeof(struct nk_addr) == 24, "ABI");
 _Static_assert(sizeof(struct nk_endpoint) == 64, "ABI");
 _Static_assert(sizeof(struct nk_rule_key) == 24, "ABI");
@@ -460,7 +468,8 @@ _Static_assert(sizeof(struct nk_refused) == 288, "ABI");
 _Static_assert(sizeof(struct nk_denied) == 24, "ABI");
 _Static_assert(sizeof(struct nk_uplink) == 32, "ABI");
 _Static_assert(sizeof(struct nk_settings) == 64, "ABI");
-_Static_assert(sizeof(struct nk_counters) == NK_DIRS * (3 + NK_MAX_DROPS) * 8, "ABI");
+_Static_assert(sizeof(struct nk_passed) == NK_DIRS * 3 * 8, "ABI");
+_Static_assert(sizeof(struct nk_dropped) == NK_DIRS * NK_MAX_DROPS * 8, "ABI");
 _Static_assert(NK_DROPS <= NK_MAX_DROPS, "ABI");
 
 #endif /* __NK_ABI_H */

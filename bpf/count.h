@@ -9,38 +9,39 @@
 /* reason is enum nk_drop, negated, as the stages return it. */
 static __noinline void nk_count_drop(__u32 endpoint_id, __u32 dir, int reason)
 {
-	struct nk_counters *counters = bpf_map_lookup_elem(&nk_counters, &endpoint_id);
+	struct nk_dropped *dropped = bpf_map_lookup_elem(&nk_dropped, &endpoint_id);
 	__u32 code = ~reason;
 
 	/* Not plainly -reason: until 6.17 the verifier knows no bounds after a negation. */
 	barrier_var(code);
 	code++;
-	if (counters && dir < NK_DIRS && code < NK_MAX_DROPS)
-		counters->traffic[dir].drops[code]++;
+	if (dropped && dir < NK_DIRS && code < NK_MAX_DROPS)
+		dropped->drops[dir].packets[code]++;
 }
 
 static __always_inline void nk_count_pass(__u32 endpoint_id, enum nk_dir dir, __u32 bytes,
 					  __u8 flows)
 {
-	struct nk_counters *counters = bpf_map_lookup_elem(&nk_counters, &endpoint_id);
+	struct nk_passed *passed = bpf_map_lookup_elem(&nk_passed, &endpoint_id);
 
-	if (!counters)
+	if (!passed)
 		return;
-	counters->traffic[dir].packets++;
-	counters->traffic[dir].bytes += bytes;
-	counters->traffic[dir].flows += flows;
+	passed->traffic[dir].packets++;
+	passed->traffic[dir].bytes += bytes;
+	if (flows)
+		passed->traffic[dir].flows += flows;
 }
 
 /* For a packet that another program counts. */
 static __always_inline void nk_count_opened(__u32 endpoint_id, enum nk_dir dir, __u8 flows)
 {
-	struct nk_counters *counters;
+	struct nk_passed *passed;
 
 	if (!flows)
 		return;
-	counters = bpf_map_lookup_elem(&nk_counters, &endpoint_id);
-	if (counters)
-		counters->traffic[dir].flows += flows;
+	passed = bpf_map_lookup_elem(&nk_passed, &endpoint_id);
+	if (passed)
+		passed->traffic[dir].flows += flows;
 }
 
 #endif /* __NK_COUNT_H */

@@ -22,6 +22,7 @@
 #include "policy.h"
 #include "denied.h"
 #include "rate.h"
+#include "recent.h"
 #include "flow.h"
 #include "route.h"
 #include "nat.h"
@@ -78,10 +79,17 @@ int nk_from_container(struct __sk_buff *skb)
 	struct nk_packet p = {.endpoint_id = NK_NO_ENDPOINT};
 	__u32 ifindex = skb->ifindex, *id;
 	int verdict, answer = TC_ACT_SHOT;
+	struct nk_recent *recent = 0;
 
-	verdict = nk_egress_admit(skb, &p);
-	if (!verdict)
-		verdict = nk_egress(skb, &p);
+	verdict = nk_parse(skb, &p, NK_EGRESS, true);
+	if (!verdict) {
+		recent = nk_recent_find(&p, NK_EGRESS, ifindex);
+		/* A larger one than its path takes must be told so. */
+		if (recent && p.path_bytes <= recent->flow.mtu_bytes)
+			verdict = nk_egress_again(skb, &p, recent);
+		else
+			verdict = nk_egress_admit(skb, &p) ?: nk_egress(skb, &p);
+	}
 	if (verdict >= 0) {
 		nk_count_pass(p.endpoint_id, NK_EGRESS, skb->len, p.opened);
 		nk_denied_audit(&p, NK_EGRESS);
@@ -205,12 +213,16 @@ static __always_inline int nk_wire_judge(struct __sk_buff *skb, struct nk_packet
 	reason = nk_parse(skb, p, NK_INGRESS, false);
 	if (reason)
 		return reason;
+	if (nk_recent_find(p, NK_INGRESS, primary_ifindex))
+		return 0;
 	if (bpf_map_lookup_elem(&nk_addrs, p->key.remote))
 		return -NK_DROP_SPOOFED_SOURCE; /* endpoints never speak from the wire */
 	fixed = nk_route_static(p);
 	if (fixed < 0 || fixed == NK_SCOPE_MULTICAST + 1)
 		return -NK_DROP_MARTIAN;
 	reason = nk_ingress_known(skb, p);
+	if (!reason)
+		nk_recent_note(p, NK_INGRESS, primary_ifindex);
 	if (reason != NK_NO_FLOW)
 		return reason;
 	reason = nk_wire_scope(skb, p, primary_ifindex, &scope);
@@ -244,11 +256,14 @@ static __noinline int nk_wire_published(struct __sk_buff *skb, struct nk_packet 
 static __noinline int nk_wire_translated(struct __sk_buff *skb, struct nk_packet *p)
 {
 	struct nk_wire_target target = {};
+	int reason, verdict;
 	__be16 port;
-	int reason;
 
 	if (nk_parse(skb, p, NK_INGRESS, false))
 		return TCX_NEXT;
+	verdict = nk_wire_again(skb, p);
+	if (verdict != NK_NO_FLOW)
+		return verdict;
 	if (p->kind == NK_KIND_ERROR && nk_quote(skb, p, NK_INGRESS))
 		return TCX_NEXT;
 	port = p->key.local_port;

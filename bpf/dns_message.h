@@ -23,7 +23,6 @@ enum nk_dns_sizes {
 };
 
 enum nk_dns_values {
-	NK_DNS_PORT = 53,
 	NK_DNS_A = 1,
 	NK_DNS_CNAME = 5,
 	NK_DNS_AAAA = 28,

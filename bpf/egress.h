@@ -117,6 +117,7 @@ static __noinline int nk_egress_reroute(struct __sk_buff *skb, struct nk_packet 
 static __noinline int nk_egress_by_flow(struct __sk_buff *skb, struct nk_packet *p, __u32 opener)
 {
 	struct nk_flow *slot, flow;
+	struct nk_recent *recent = 0;
 	int reason;
 
 	slot = nk_flow_find(p, NK_EGRESS, opener, &flow, &reason);
@@ -127,6 +128,10 @@ static __noinline int nk_egress_by_flow(struct __sk_buff *skb, struct nk_packet 
 	if (flow.via == NK_VIA_UPLINK) {
 		if (p->now - flow.routed > NK_ROUTE_REFRESH || !(flow.flags & NK_FLOW_MAC))
 			return nk_egress_reroute(skb, p, &flow, slot, opener);
+		if (flow.nat_port || !p->masquerade)
+			recent = nk_recent_note(p, NK_EGRESS, skb->ifindex);
+		if (recent)
+			recent->flow = flow;
 		return nk_egress_translate(skb, p, &flow)
 			       ?: nk_send_by_mac(skb, flow.ifindex, flow.mac);
 	}
@@ -243,18 +248,15 @@ static __always_inline int nk_egress(struct __sk_buff *skb, struct nk_packet *p)
 }
 
 /*
- * Before anybody's rules: is it a sound packet, does it come from an address of
- * this very device, and no faster than it may? Protects the host and everybody on
- * the network.
+ * Before anybody's rules: does it come from an address of this very device, does it
+ * ask the kernel for nothing unsound, and no faster than it may? Protects the host
+ * and everybody on the network.
  */
 static __always_inline int nk_egress_admit(struct __sk_buff *skb, struct nk_packet *p)
 {
 	struct nk_addr *sender;
 	int reason;
 
-	reason = nk_parse(skb, p, NK_EGRESS, true);
-	if (reason)
-		return reason;
 	sender = bpf_map_lookup_elem(&nk_addrs, p->local);
 	if (!sender || sender->primary_ifindex != skb->ifindex)
 		return -NK_DROP_SPOOFED_SOURCE;
@@ -262,9 +264,24 @@ static __always_inline int nk_egress_admit(struct __sk_buff *skb, struct nk_pack
 	p->key.local_index = sender->local_index;
 	p->masquerade = sender->flags & NK_ADDR_MASQUERADE;
 	reason = nk_offload_check(skb, p);
-	if (!reason && sender->flags & NK_ADDR_RATE_EGRESS)
+	if (!reason && sender->flags & NK_ADDR_RATE_EGRESS) {
+		p->is_rated = 1;
 		reason = nk_rate_take(p->endpoint_id, skb->len);
+	}
 	return reason;
+}
+
+/* As the one before it, a moment ago: same ends, same flow, same rules. */
+static __always_inline int nk_egress_again(struct __sk_buff *skb, struct nk_packet *p,
+					   struct nk_recent *r)
+{
+	int reason;
+
+	p->endpoint_id = r->endpoint_id;
+	reason = nk_offload_check(skb, p);
+	if (!reason && r->flow.nat_port)
+		reason = nk_nat_leave(skb, p, &r->flow);
+	return reason ?: nk_send_by_mac(skb, r->flow.ifindex, r->flow.mac);
 }
 
 #endif /* __NK_EGRESS_H */

@@ -224,6 +224,7 @@ static __always_inline int nk_flow_open(struct nk_packet *p, enum nk_dir opener,
 	if (!table || bpf_map_update_elem(table, &p->key, flow, BPF_ANY))
 		return -NK_DROP_FLOW_TABLE;
 	p->opened = 1;
+	nk_recent_forget(p);
 	return 0;
 }
 

@@ -55,6 +55,10 @@ enum nk_sizes {
 	NK_SHORT_FRAME_BYTES = 60, /* Ethernet pads to this (IEEE 802.3, without FCS) */
 };
 
+enum nk_ports {
+	NK_DNS_PORT = 53,
+};
+
 /* One packet in hand, seen from the endpoint: remote and local, not source and destination. */
 struct nk_packet {
 	struct nk_flow_key key;
@@ -82,6 +86,7 @@ struct nk_packet {
 	__be16 nat_port;
 	__u8 is_live; /* of a flow that lives and is judged anew */
 	__u8 audited; /* no rule allows it: the enum nk_drop that trial mode spared it */
+	__u8 is_rated; /* its endpoint may send only so much; egress only */
 } __attribute__((aligned(8)));
 
 /*

@@ -18,8 +18,8 @@ enum nk_route_refresh {
 struct nk_route {
 	struct bpf_redir_neigh hop; /* nh_family 0: unknown, the kernel finds it */
 	__u32 ifindex; /* NK_VIA_UPLINK */
-	__u16 mtu_bytes; /* 0 = not known */
 	__u8 mac[12]; /* destination, source */
+	__u16 mtu_bytes; /* 0 = not known */
 	__u8 has_mac;
 	__u8 scope; /* enum nk_scope */
 	__u8 has_scope;

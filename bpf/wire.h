@@ -28,10 +28,41 @@ static __always_inline bool nk_wire_load(struct __sk_buff *skb, __u32 offset, vo
 	return !bpf_skb_load_bytes(skb, offset, to, bytes);
 }
 
+/* An address that is no endpoint's, mostly the host's own: asked for most, and true for a jiffy. */
+struct nk_stranger {
+	__u8 addr[16];
+	__u64 jiffy;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nk_stranger);
+} nk_strangers SEC(".maps");
+
+static __always_inline struct nk_addr *nk_wire_owner(const __u8 *addr)
+{
+	struct nk_stranger *stranger;
+	struct nk_addr *owner;
+	__u64 now = bpf_jiffies64();
+	__u32 zero = 0;
+
+	stranger = bpf_map_lookup_elem(&nk_strangers, &zero);
+	if (stranger && stranger->jiffy == now && nk_parse_same_addr(stranger->addr, addr))
+		return 0;
+	owner = bpf_map_lookup_elem(&nk_addrs, addr);
+	if (!owner && stranger) {
+		__builtin_memcpy(stranger->addr, addr, sizeof(stranger->addr));
+		stranger->jiffy = now;
+	}
+	return owner;
+}
+
 /* Whose packet, or NULL: not ours to touch. Protects the host's own traffic. */
 static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
 {
-	__u32 words[4];
+	__u32 words[4] __attribute__((aligned(8)));
 	__be32 addr;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
@@ -45,7 +76,7 @@ static __always_inline struct nk_addr *nk_wire_receiver(struct __sk_buff *skb)
 	} else {
 		return 0;
 	}
-	return bpf_map_lookup_elem(&nk_addrs, words);
+	return nk_wire_owner((const __u8 *)words);
 }
 
 /* Which endpoint's share a port is in: its id plus one, 0 = nobody's. */
@@ -176,8 +207,24 @@ static __always_inline int nk_wire_deliver(struct __sk_buff *skb, const struct n
 	return bpf_redirect_peer(target->primary_ifindex, 0);
 }
 
+/* That packets to this port of the host are the flow's; the packet has the container's port. */
+static __noinline void nk_wire_note(struct nk_packet *p, __be16 port, __u32 primary_ifindex,
+				    const struct nk_addr_key *inside)
+{
+	__be16 container_port = p->key.local_port;
+	struct nk_recent *r;
+
+	p->key.local_port = port;
+	r = nk_recent_note(p, NK_INGRESS, primary_ifindex);
+	p->key.local_port = container_port;
+	if (!r || !inside)
+		return;
+	r->flow.key = p->key;
+	__builtin_memcpy(r->inside, inside, sizeof(r->inside));
+}
+
 /* Back to the container's own address and port. 0 or -NK_DROP_*. */
-static __always_inline int nk_wire_translate(struct __sk_buff *skb, const struct nk_packet *p,
+static __always_inline int nk_wire_translate(struct __sk_buff *skb, struct nk_packet *p,
 					     __be16 port, struct nk_wire_target *target)
 {
 	struct nk_nat_change c = {.from_port = port, .to_port = p->key.local_port};
@@ -194,9 +241,31 @@ static __always_inline int nk_wire_translate(struct __sk_buff *skb, const struct
 		return -NK_DROP_INTERNAL;
 	target->primary_ifindex = endpoint->primary_ifindex;
 	target->queued = endpoint->flags & NK_ENDPOINT_RATE_INGRESS;
+	if (!target->queued)
+		nk_wire_note(p, port, target->primary_ifindex, local);
 	__builtin_memcpy(c.from_addr, p->local, 16);
 	__builtin_memcpy(c.to_addr, local->addr, 16);
 	return nk_nat_rewrite(skb, p, NK_INGRESS, &c);
+}
+
+/* As the one before it, a moment ago: into the same container. NK_NO_FLOW: not so. */
+static __noinline int nk_wire_again(struct __sk_buff *skb, struct nk_packet *p)
+{
+	struct nk_nat_change c = {.from_port = p->key.local_port};
+	struct nk_recent *r = nk_recent_find(p, NK_INGRESS, 0);
+
+	if (!r)
+		return NK_NO_FLOW;
+	p->endpoint_id = r->endpoint_id;
+	c.to_port = r->flow.key.local_port;
+	__builtin_memcpy(c.from_addr, p->local, 16);
+	__builtin_memcpy(c.to_addr, r->inside, 16);
+	if (nk_nat_rewrite(skb, p, NK_INGRESS, &c)) {
+		nk_count_drop(p->endpoint_id, NK_INGRESS, -NK_DROP_INTERNAL);
+		return TCX_DROP;
+	}
+	nk_count_pass(p->endpoint_id, NK_INGRESS, skb->len, 0);
+	return bpf_redirect_peer(r->primary_ifindex, 0);
 }
 
 /*

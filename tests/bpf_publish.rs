@@ -9,7 +9,7 @@ mod common;
 mod root {
     use std::net::{TcpListener, UdpSocket};
 
-    use crate::common::datapath::{Datapath, Outcome, ip as command};
+    use crate::common::datapath::{Datapath, Outcome, ip as command, next_jiffy};
     use crate::common::nat::{dropped, enters, is_the_hosts};
     use crate::common::packet::{
         ACK, ETH, FIN, IPV4, IPV6, Packet, RST, addr, icmp, icmp_error, read, tcp, udp,
@@ -391,6 +391,7 @@ mod root {
             enters(&mut d, packet);
             assert_eq!(ports(&leaves(&mut d, &sent)), (port, 5000));
         }
+        next_jiffy();
         is_the_hosts(&mut d, &masqueraded.reply());
     }
 

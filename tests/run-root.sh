@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || { echo "run-root.sh: needs root" >&2; exit 77; }
-binaries=${1:-"bpf_parse bpf_policy bpf_flow bpf_wire bpf_reply bpf_nat bpf_nat_ports bpf_publish bpf_publish_inside bpf_rate bpf_denied bpf_dns_query bpf_dns_answer bpf_dns_learned bpf_toobig bpf_load bpf_scale bpf_oracle kernel_native kernel_lan kernel_resolv"}
+binaries=${1:-"bpf_parse bpf_policy bpf_flow bpf_recent bpf_wire bpf_reply bpf_nat bpf_nat_ports bpf_publish bpf_publish_inside bpf_rate bpf_denied bpf_dns_query bpf_dns_answer bpf_dns_learned bpf_toobig bpf_load bpf_scale bpf_oracle kernel_native kernel_lan kernel_resolv"}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for binary in $binaries; do

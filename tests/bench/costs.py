@@ -29,13 +29,13 @@ def main(mode, baseline, result, release):
     kept = json.loads(Path(baseline).read_text())
     print(f"costs: Linux {release}, the baseline's was {kept['kernel']}")
     print(f"costs: the reference takes {result['reference'] - result['empty']} instructions, a run itself {result['empty']}")
-    print(f"{'path':24} {'instructions':>12} {'share':>8} {'baseline':>9} {'change':>8}")
+    print(f"{'path':36} {'instructions':>12} {'share':>8} {'baseline':>9} {'change':>8}")
     margin = MARGIN if release == kept["kernel"] else 2 * MARGIN
     faults = []
     for name, share in sorted(now.items()):
         before = kept["shares"].get(name)
         change = f"{share / before - 1:+.1%}" if before else "new"
-        print(f"{name:24} {result['paths'][name] - result['empty']:12} {share:8.4f} {before or 0:9.4f} {change:>8}")
+        print(f"{name:36} {result['paths'][name] - result['empty']:12} {share:8.4f} {before or 0:9.4f} {change:>8}")
         if not before:
             faults.append(f"{name} has no baseline")
         elif share > before * (1 + margin):

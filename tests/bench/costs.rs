@@ -9,7 +9,7 @@ use std::ffi::c_char;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use common::datapath::{Datapath, Hook, Outcome, UP0_MAC};
+use common::datapath::{Datapath, Hook, Outcome, UP0_MAC, next_jiffy};
 use common::dns::{datagram, reply};
 use common::dns_message::{A, Record, answer, query};
 use common::oracle;
@@ -22,7 +22,8 @@ mod common;
 
 /// Of which the median is taken.
 const SAMPLES: u16 = 301;
-/// TC_ACT_SHOT and TC_ACT_REDIRECT, include/uapi/linux/pkt_cls.h.
+/// TC_ACT_* and TCX_NEXT, include/uapi/linux/pkt_cls.h and bpf.h.
+const NEXT: i32 = -1;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 
@@ -56,7 +57,7 @@ impl Costs {
         self.0.insert(path.into(), json!(median(samples)));
     }
 
-    /// Both ways of a flow that is known.
+    /// Both ways of a flow that is known: what follows the one before at once, and what does not.
     fn add_flow(&mut self, name: &str, d: &mut Datapath, out: &Packet) {
         let opened = d.sends(0, out);
         assert_eq!(opened.outcome, Outcome::Redirect);
@@ -71,6 +72,14 @@ impl Costs {
             run(d, Hook::FromContainer, &out, REDIRECT)
         });
         self.add(&format!("{name}, in"), |_| {
+            run(d, Hook::FromWire, &back, REDIRECT)
+        });
+        self.add(&format!("{name}, out, first of a jiffy"), |_| {
+            next_jiffy();
+            run(d, Hook::FromContainer, &out, REDIRECT)
+        });
+        self.add(&format!("{name}, in, first of a jiffy"), |_| {
+            next_jiffy();
             run(d, Hook::FromWire, &back, REDIRECT)
         });
     }
@@ -103,6 +112,10 @@ fn ours() -> Costs {
         let from = format!("192.0.2.7:{}", 10_000 + n);
         let packet = tcp(&from, "10.87.0.2:8080");
         run(&mut d, Hook::FromWire, &packet, REDIRECT)
+    });
+    costs.add("the host's own, in", |_| {
+        let packet = udp(REMOTE, "192.0.2.1:4000");
+        run(&mut d, Hook::FromWire, &packet, NEXT)
     });
     costs.add("refused", |_| {
         let packet = udp(CONTAINER, "169.254.169.254:80");

@@ -148,8 +148,12 @@ pub enum Hook {
     Guard,
 }
 
-/// Counters of endpoints 0, 1 and none, one after the other.
-type Counters = Vec<types::nk_counters>;
+/// Of an endpoint, over all CPUs.
+#[derive(Clone, Copy, Default)]
+struct Counters {
+    passed: types::nk_passed,
+    dropped: types::nk_dropped,
+}
 
 pub struct Datapath {
     pub skel: DatapathSkel<'static>,
@@ -158,7 +162,8 @@ pub struct Datapath {
     /// Packets come with a sum of all their bytes, as many NICs deliver them, and the kernel checks
     /// that the program kept it right.
     pub checksum_complete: bool,
-    counters: Counters,
+    /// Of endpoints 0, 1 and none.
+    counters: Vec<Counters>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -186,6 +191,17 @@ fn sysctl(path: &str, value: &str) {
         .unwrap_or_else(|e| panic!("{path}: {e}"));
 }
 
+/// Waits until the kernel's clock of jiffies moves: the programs remember for one what they judged
+/// (bpf/recent.h), and do not see what a test does to flows and routes behind their back.
+pub fn next_jiffy() {
+    let now =
+        || nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    let start = now();
+    while now() == start {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
 /// `ip -batch`, in the namespace of this thread.
 pub fn ip(commands: &str) {
     let mut child = Command::new("ip")
@@ -200,6 +216,7 @@ pub fn ip(commands: &str) {
         child.wait().expect("ip ends").success(),
         "ip -batch:\n{commands}"
     );
+    next_jiffy();
 }
 
 impl Datapath {
@@ -273,42 +290,37 @@ impl Datapath {
             }
         }
         let cpus = libbpf_rs::num_possible_cpus().expect("cpus are countable");
-        let zero = vec![vec![0; size_of::<types::nk_counters>()]; cpus];
+        let zero = vec![vec![0; size_of::<types::nk_dropped>()]; cpus];
         for id in [0, 1, NO_ENDPOINT] {
-            maps.nk_counters
+            maps.nk_dropped
                 .update_percpu(&id.to_ne_bytes(), &zero, MapFlags::ANY)
                 .expect("enter counters");
         }
         self.counters = self.read_counters();
     }
 
-    fn read_counters(&self) -> Counters {
-        [0, 1, NO_ENDPOINT]
-            .iter()
-            .map(|id| {
-                let values = self
-                    .skel
-                    .maps
-                    .nk_counters
-                    .lookup_percpu(&id.to_ne_bytes(), MapFlags::ANY)
-                    .expect("look up counters")
-                    .expect("counters are there");
-                values
-                    .iter()
-                    .fold(types::nk_counters::default(), |mut sum, cpu| {
-                        let one: types::nk_counters = struct_of(cpu);
-                        for (to, from) in sum.traffic.iter_mut().zip(one.traffic) {
-                            to.packets += from.packets;
-                            to.bytes += from.bytes;
-                            to.flows += from.flows;
-                            for (a, b) in to.drops.iter_mut().zip(from.drops) {
-                                *a += b;
-                            }
-                        }
-                        sum
-                    })
-            })
-            .collect()
+    fn read_counters(&self) -> Vec<Counters> {
+        let maps = &self.skel.maps;
+        let read = |id: &u32| {
+            let mut sum = Counters::default();
+            if *id != NO_ENDPOINT {
+                for one in per_cpu::<types::nk_passed>(&maps.nk_passed, *id) {
+                    for (to, from) in sum.passed.traffic.iter_mut().zip(one.traffic) {
+                        to.packets += from.packets;
+                        to.bytes += from.bytes;
+                        to.flows += from.flows;
+                    }
+                }
+            }
+            for one in per_cpu::<types::nk_dropped>(&maps.nk_dropped, *id) {
+                for (to, from) in sum.dropped.drops.iter_mut().zip(one.drops) {
+                    let counts = to.packets.iter_mut().zip(from.packets);
+                    counts.for_each(|(a, b)| *a += b);
+                }
+            }
+            sum
+        };
+        [0, 1, NO_ENDPOINT].iter().map(read).collect()
     }
 
     /// From the container of endpoint `id`.
@@ -461,9 +473,10 @@ impl Datapath {
             .zip(&self.counters)
         {
             for d in 0..2 {
-                let (a, b) = (&was.traffic[d], &is.traffic[d]);
+                let (a, b) = (&was.passed.traffic[d], &is.passed.traffic[d]);
                 let passed = b.packets - a.packets;
-                let (a_drops, b_drops) = (split(&a.drops), split(&b.drops));
+                let drops = |of: &Counters| split(&of.dropped.drops[d].packets);
+                let (a_drops, b_drops) = (drops(was), drops(is));
                 let audited = b_drops.1 - a_drops.1;
                 let (a_drops, b_drops) = (a_drops.0, b_drops.0);
                 let dropped = b_drops.iter().sum::<u64>() - a_drops.iter().sum::<u64>();
@@ -493,6 +506,15 @@ impl Datapath {
         }
         found
     }
+}
+
+/// The values of all CPUs.
+fn per_cpu<T: Copy + Default>(map: &impl MapCore, key: u32) -> Vec<T> {
+    let values = map
+        .lookup_percpu(&key.to_ne_bytes(), MapFlags::ANY)
+        .expect("look up counters")
+        .expect("counters are there");
+    values.iter().map(|cpu| struct_of(cpu)).collect()
 }
 
 /// Drops, and what only passed on trial, which is counted among them.

@@ -35,11 +35,11 @@ mod published;
 pub use counters::{Counters, Traffic};
 
 /// Every map that is shared by the generations of an ABI, by its name in bpf/maps.h.
-pub const SHARED: [&str; 22] = [
+pub const SHARED: [&str; 23] = [
     "nk_addrs",
     "nk_asked",
-    "nk_counters",
     "nk_denied",
+    "nk_dropped",
     "nk_endpoints",
     "nk_flows",
     "nk_host_addrs",
@@ -48,6 +48,7 @@ pub const SHARED: [&str; 22] = [
     "nk_locals",
     "nk_names",
     "nk_nats",
+    "nk_passed",
     "nk_policy",
     "nk_ports",
     "nk_published",
@@ -68,8 +69,8 @@ const NO_ENDPOINT: u32 = types::nk_limits::NK_NO_ENDPOINT.0;
 #[derive(Debug)]
 pub struct Maps {
     addrs: Map<types::nk_addr_key, types::nk_addr>,
-    counters: Map<u32, types::nk_counters>,
     denied: Map<u32, u32>,
+    dropped: Map<u32, types::nk_dropped>,
     endpoints: Map<u32, types::nk_endpoint>,
     flows: Map<u32, u32>,
     host_addrs: Map<types::nk_addr_key, u32>,
@@ -78,6 +79,7 @@ pub struct Maps {
     locals: Map<types::nk_local_key, types::nk_addr_key>,
     names: Map<u32, u32>,
     nats: Map<u32, u32>,
+    passed: Map<u32, types::nk_passed>,
     ports: Map<u32, u32>,
     policy: Map<u32, types::nk_policy_word>,
     published: Map<types::nk_published_key, types::nk_published>,
@@ -110,8 +112,8 @@ impl Maps {
     pub fn open(dir: &Path) -> Result<Self> {
         Ok(Self {
             addrs: Map::open(&dir.join("nk_addrs"))?,
-            counters: Map::open(&dir.join("nk_counters"))?,
             denied: Map::open(&dir.join("nk_denied"))?,
+            dropped: Map::open(&dir.join("nk_dropped"))?,
             endpoints: Map::open(&dir.join("nk_endpoints"))?,
             flows: Map::open(&dir.join("nk_flows"))?,
             host_addrs: Map::open(&dir.join("nk_host_addrs"))?,
@@ -120,6 +122,7 @@ impl Maps {
             locals: Map::open(&dir.join("nk_locals"))?,
             names: Map::open(&dir.join("nk_names"))?,
             nats: Map::open(&dir.join("nk_nats"))?,
+            passed: Map::open(&dir.join("nk_passed"))?,
             ports: Map::open(&dir.join("nk_ports"))?,
             policy: Map::open(&dir.join("nk_policy"))?,
             published: Map::open(&dir.join("nk_published"))?,
@@ -153,9 +156,9 @@ impl Maps {
         self.settings
             .update(&0, &settings)
             .context("write nk_settings")?;
-        self.counters
+        self.dropped
             .zero_cpus(&NO_ENDPOINT)
-            .context("write nk_counters")
+            .context("write nk_dropped")
     }
 
     /// The settings in effect.
@@ -202,7 +205,7 @@ impl Maps {
             rate_burst_ns: spec.budget.map_or(0, |b| b.burst_ns),
             ..Default::default()
         };
-        self.counters.zero_cpus(&id).context("write nk_counters")?;
+        self.zero_counters(id)?;
         self.endpoints
             .update(&id, &endpoint)
             .context("write nk_endpoints")?;
@@ -342,10 +345,10 @@ impl Maps {
         });
         note(self.clear_endpoint(number));
         note(
-            self.counters
+            self.dropped
                 .delete(&number)
                 .map(drop)
-                .context("clear nk_counters"),
+                .context("clear nk_dropped"),
         );
         first
     }

@@ -29,5 +29,6 @@ const _: () = {
     assert!(size_of::<types::nk_nat>() == 8);
     assert!(size_of::<types::nk_uplink>() == 32);
     assert!(size_of::<types::nk_settings>() == 64);
-    assert!(size_of::<types::nk_counters>() == 816);
+    assert!(size_of::<types::nk_passed>() == 48);
+    assert!(size_of::<types::nk_dropped>() == 768);
 };

@@ -1,4 +1,4 @@
-//! What an endpoint sent and received, and what was dropped: `nk_counters`.
+//! What an endpoint sent and received, `nk_passed`, and what was dropped, `nk_dropped`.
 
 use super::super::skel::types;
 use super::{Maps, NO_ENDPOINT};
@@ -34,29 +34,38 @@ impl Maps {
     /// When the map cannot be read.
     pub fn counters(&self, id: Option<EndpointId>) -> Result<Option<Counters>> {
         let key = id.map_or(NO_ENDPOINT, |id| id.0);
-        let cpus = self
-            .counters
-            .lookup_cpus(&key)
-            .context("read nk_counters")?;
-        Ok(cpus.map(|values| sum(&values)))
+        let Some(dropped) = self.dropped.lookup_cpus(&key).context("read nk_dropped")? else {
+            return Ok(None);
+        };
+        // What belongs to no endpoint never passes.
+        let passed = match id {
+            Some(_) => self.passed.lookup_cpus(&key).context("read nk_passed")?,
+            None => None,
+        };
+        Ok(Some(sum(&passed.unwrap_or_default(), &dropped)))
+    }
+
+    pub(super) fn zero_counters(&self, id: u32) -> Result<()> {
+        self.passed.zero_cpus(&id).context("write nk_passed")?;
+        self.dropped.zero_cpus(&id).context("write nk_dropped")
     }
 }
 
 /// Adds up the CPUs' counters.
-pub(super) fn sum(cpus: &[types::nk_counters]) -> Counters {
+pub(super) fn sum(passed: &[types::nk_passed], dropped: &[types::nk_dropped]) -> Counters {
     let mut total = Counters::default();
     for direction in Direction::ALL {
         let at = direction as usize;
         let traffic = &mut total.traffic[at];
-        for cpu in cpus {
+        for cpu in passed {
             traffic.packets += cpu.traffic[at].packets;
             traffic.bytes += cpu.traffic[at].bytes;
             traffic.flows += cpu.traffic[at].flows;
         }
         for code in 1..types::nk_drop::NK_DROPS.0 {
-            let count: u64 = cpus
+            let count: u64 = dropped
                 .iter()
-                .map(|c| c.traffic[at].drops[code as usize])
+                .map(|c| c.drops[at].packets[code as usize])
                 .sum();
             if let (Some(reason), 1..) = (reason(code), count) {
                 total.drops.push((direction, reason, count));

@@ -80,11 +80,15 @@ fn rule_key_counts_bits_from_a_network_order_table() {
 
 #[test]
 fn counters_add_up_over_cpus_and_keep_directions_apart() {
-    let mut one = types::nk_counters::default();
-    one.traffic[0].packets = 5;
-    one.traffic[1].bytes = 100;
-    one.traffic[1].drops[17] = 2;
-    let total = sum(&[one, one, types::nk_counters::default()]);
+    let mut passed = types::nk_passed::default();
+    passed.traffic[0].packets = 5;
+    passed.traffic[1].bytes = 100;
+    let mut dropped = types::nk_dropped::default();
+    dropped.drops[1].packets[17] = 2;
+    let total = sum(
+        &[passed, passed, types::nk_passed::default()],
+        &[dropped, dropped, types::nk_dropped::default()],
+    );
     assert_eq!(total.traffic[0].packets, 10);
     assert_eq!(total.traffic[1].bytes, 200);
     assert_eq!(

@@ -1,0 +1,259 @@
+//! What live flows let through a moment ago goes again without their tables (bpf/recent.h): the same
+//! way, for the same packets only, and no longer than it may.
+
+mod common;
+
+mod root {
+    use crate::common::datapath::{Answer, Datapath, Hook, Outcome, next_jiffy};
+    use crate::common::packet::{ACK, FIN, Packet, RST, read, tcp, udp};
+
+    const OUT: u32 = 0;
+    const CLOSING: u8 = 2;
+
+    /// Each within the jiffy of the one before, unless the machine is slow.
+    const TRIES: usize = 100;
+
+    fn open() -> Datapath {
+        let mut d = Datapath::new();
+        d.rules(0, "any:any", "");
+        d
+    }
+
+    fn datagram() -> Packet {
+        udp("10.87.0.2:4000", "192.0.2.7:9000").payload(32).summed()
+    }
+
+    fn segment() -> Packet {
+        tcp("10.87.0.2:4000", "192.0.2.7:9000").flags(ACK).summed()
+    }
+
+    fn datagram6() -> Packet {
+        let (from, to) = ("[2001:db8:87::2]:4000", "[2001:db8:1::7]:9000");
+        udp(from, to).payload(32).summed()
+    }
+
+    /// Both ways of a flow; what is done the second time is done without the flow itself, so that
+    /// nothing but the memory of the first time lets it through.
+    fn goes_again(d: &mut Datapath, packet: &Packet) {
+        let mut remembered = [false; 2];
+        for _ in 0..TRIES {
+            let opened = d.sends(0, packet);
+            assert_eq!(opened.outcome, Outcome::Redirect);
+            let mut back = read(&opened.frame).reply();
+            if back.proto == 6 {
+                back = back.flags(ACK).summed();
+            }
+            next_jiffy();
+            let there = [d.sends(0, packet), d.arrives(0, &back)];
+            for answer in &there {
+                assert_eq!(answer.outcome, Outcome::Redirect);
+            }
+            d.end_flows(0, OUT);
+            // The answer first, as a packet of the container would open the flow anew.
+            let again = d.arrives(0, &back);
+            if again.outcome == Outcome::Redirect {
+                assert_eq!(again.frame, there[1].frame);
+                remembered[1] = true;
+            }
+            let again = d.sends(0, packet);
+            assert_eq!(again.outcome, Outcome::Redirect);
+            if !again.opened {
+                assert_eq!(again.frame, there[0].frame);
+                remembered[0] = true;
+            }
+            if remembered == [true; 2] {
+                return;
+            }
+        }
+        panic!("never remembered {packet:?}: {remembered:?}");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn what_was_let_through_goes_the_same_way_again() {
+        for complete in [false, true] {
+            for packet in [datagram(), segment(), datagram6()] {
+                let mut d = open();
+                d.checksum_complete = complete;
+                goes_again(&mut d, &packet);
+                let mut d = open();
+                d.checksum_complete = complete;
+                d.masquerade(0, 16_384, 1024);
+                goes_again(&mut d, &packet);
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn what_is_published_goes_again() {
+        let mut d = Datapath::new();
+        d.rules(0, "", "udp:any:53 udp:any:9000");
+        d.publish("192.0.2.1", 17, 8080, 0, 9000);
+        let question = udp("192.0.2.7:4000", "192.0.2.1:8080").payload(8).summed();
+        let mut remembered = [false; 2];
+        for _ in 0..TRIES {
+            let opened = d.arrives(0, &question);
+            assert_eq!(opened.outcome, Outcome::Redirect);
+            let answer = read(&opened.frame).reply();
+            next_jiffy();
+            // The first answer asks for the route.
+            let there = [
+                d.arrives(0, &question),
+                d.sends(0, &answer),
+                d.sends(0, &answer),
+            ];
+            d.end_flows(0, 1);
+            let out = d.sends(0, &answer);
+            if out.outcome == Outcome::Redirect {
+                assert_eq!(out.frame, there[2].frame);
+                remembered[0] = true;
+            }
+            let inwards = d.arrives(0, &question);
+            if !inwards.opened {
+                assert_eq!(inwards.frame, there[0].frame);
+                remembered[1] = true;
+            }
+            if remembered == [true; 2] {
+                return;
+            }
+        }
+        panic!("never remembered: {remembered:?}");
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn new_rules_count_at_once() {
+        for _ in 0..3 {
+            let mut d = open();
+            for _ in 0..3 {
+                assert_eq!(d.sends(0, &datagram()).outcome, Outcome::Redirect);
+                assert_eq!(d.arrives(0, &datagram().reply()).outcome, Outcome::Redirect);
+            }
+            d.rules(0, "tcp:any", "");
+            assert_eq!(d.arrives(0, &datagram().reply()).outcome, no_rule());
+            assert_eq!(d.sends(0, &datagram()).outcome, no_rule());
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_endpoint_that_ends_is_cut_off_at_once() {
+        let mut d = open();
+        for _ in 0..3 {
+            d.sends(0, &datagram());
+            d.arrives(0, &datagram().reply());
+        }
+        d.policy_word(0, 0);
+        let none = Outcome::Drop("no-policy");
+        assert_eq!(d.sends(0, &datagram()).outcome, none);
+        assert_eq!(d.arrives(0, &datagram().reply()).outcome, none);
+    }
+
+    fn no_rule() -> Outcome {
+        Outcome::Drop("no-rule")
+    }
+
+    /// After the datagram and its answer, which are remembered.
+    fn after(d: &mut Datapath, run: impl FnOnce(&mut Datapath) -> Answer) -> Outcome {
+        d.sends(0, &datagram());
+        d.arrives(0, &datagram().reply());
+        d.sends(0, &datagram());
+        run(d).outcome
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn nobody_passes_for_the_one_before() {
+        let mut d = Datapath::new();
+        d.rules(0, "udp:192.0.2.7:9000", "");
+        d.rules(1, "udp:192.0.2.7:9000", "");
+        let spoofed = Outcome::Drop("spoofed-source");
+        let cases = [
+            (1, datagram(), spoofed),
+            (0, udp("10.87.0.3:4000", "192.0.2.7:9000"), spoofed),
+            (0, udp("10.87.0.2:4000", "192.0.2.7:9001"), no_rule()),
+            (0, udp("10.87.0.2:4000", "192.0.2.8:9000"), no_rule()),
+            (0, tcp("10.87.0.2:4000", "192.0.2.7:9000"), no_rule()),
+        ];
+        for (device, packet, expected) in &cases {
+            let outcome = after(&mut d, |d| d.sends(*device, packet));
+            assert_eq!(outcome, *expected, "{packet:?} from {device}");
+        }
+        let not_syn = Outcome::Drop("not-syn");
+        let cases = [
+            (udp("192.0.2.7:9000", "10.87.0.3:4000"), no_rule()),
+            (udp("192.0.2.7:9001", "10.87.0.2:4000"), no_rule()),
+            (udp("192.0.2.8:9000", "10.87.0.2:4000"), no_rule()),
+            (udp("192.0.2.7:9000", "10.87.0.2:4001"), no_rule()),
+            (tcp("192.0.2.7:9000", "10.87.0.2:4000").flags(ACK), not_syn),
+        ];
+        for (packet, expected) in &cases {
+            let outcome = after(&mut d, |d| d.arrives(0, packet));
+            assert_eq!(outcome, *expected, "{packet:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn each_packet_is_looked_at_by_itself() {
+        let mut d = open();
+        let (out, frame) = (d.ifindex.primary[0], datagram().bytes());
+        let run = |frame: &[u8], gso: u32| {
+            let frame = frame.to_vec();
+            move |d: &mut Datapath| d.run(Hook::FromContainer, out, &frame, 0, gso)
+        };
+        let segmentation = after(&mut d, run(&frame, 4));
+        assert_eq!(segmentation, Outcome::Drop("segmentation"));
+        let mut short = frame.clone();
+        short[38] = 0xff; // the length of UDP
+        assert_eq!(after(&mut d, run(&short, 0)), Outcome::Drop("malformed"));
+        let large = udp("10.87.0.2:4000", "192.0.2.7:9000").payload(1473);
+        let outcome = after(&mut d, |d| d.sends(0, &large));
+        assert_eq!(outcome, Outcome::Drop("oversize"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn segments_that_end_a_connection_are_never_missed() {
+        for flags in [RST, FIN | ACK] {
+            let mut d = open();
+            d.sends(0, &tcp("10.87.0.2:4000", "192.0.2.7:9000"));
+            for _ in 0..3 {
+                d.arrives(0, &segment().reply().flags(ACK));
+                d.sends(0, &segment());
+            }
+            d.sends(0, &segment().flags(flags));
+            d.arrives(0, &segment().reply().flags(flags));
+            let seen = std::cell::Cell::new(0);
+            d.edit_flows(0, OUT, |flow| seen.set(flow.state));
+            assert_eq!(seen.get(), CLOSING, "{flags}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_address_becomes_a_containers_a_jiffy_later() {
+        let mut d = Datapath::new();
+        d.rules(0, "", "udp:any:9000");
+        let packet = udp("192.0.2.7:4000", "10.87.0.9:9000");
+        for _ in 0..3 {
+            assert_eq!(d.arrives(0, &packet).outcome, Outcome::Next);
+        }
+        d.lan(0, "10.87.0.9", 0); // and waits
+        assert_eq!(d.arrives(0, &packet).outcome, Outcome::Redirect);
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn a_jiffy_later_the_flow_is_asked_again() {
+        let mut d = open();
+        for _ in 0..3 {
+            d.sends(0, &datagram());
+        }
+        d.end_flows(0, OUT);
+        next_jiffy();
+        assert_eq!(d.arrives(0, &datagram().reply()).outcome, no_rule());
+        assert!(d.sends(0, &datagram()).opened);
+    }
+}
