@@ -20,7 +20,16 @@ mod guest {
     const PHASES: [Phase; 3] = [
         Phase {
             name: "bare host",
-            variants: &["host", "oci-netkit", "oci-netkit, masq.", "veth routed"],
+            variants: &[
+                "host",
+                "netkit + redirect",
+                "oci-netkit",
+                "oci-netkit, masq.",
+                "veth + redirect",
+                "veth routed",
+                "macvlan",
+                "ipvlan l3",
+            ],
             workloads: OUTWARD,
         },
         Phase {
@@ -30,6 +39,7 @@ mod guest {
                 "oci-netkit",
                 "oci-netkit, masq.",
                 "veth + bridge + nft",
+                "netavark",
             ],
             workloads: OUTWARD,
         },
@@ -72,8 +82,8 @@ mod guest {
             "/src/tests/bench/guest",
             "--binary",
             cli::BINARY,
-            "--flood",
-            "/opt/oci-netkit/flood",
+            "--programs",
+            "/opt/oci-netkit",
             "--rounds=1",
             "--setup-rounds=1",
             "--firsts=1",

@@ -117,12 +117,27 @@ def in_child(function):
     return answer["value"]
 
 
+def link(name, namespace=None):
+    """All that `ip` says of a device; of one of a pair, `link_index` is the other's number."""
+    inside = ["-netns", namespace.name] if namespace else []
+    return json.loads(run("ip", *inside, "-json", "-details", "-stats", "link", "show", name))[0]
+
+
 def device(name, namespace=None):
     """What must be equal for a fair comparison: MTU, queue discipline, offload sizes."""
-    inside = ["-netns", namespace.name] if namespace else []
-    link = json.loads(run("ip", *inside, "-json", "-details", "link", "show", name))[0]
     keys = ("mtu", "qdisc", "gso_max_size", "gro_max_size", "num_tx_queues")
-    return {key: link[key] for key in keys}
+    told = link(name, namespace)
+    return {key: told[key] for key in keys}
+
+
+def sent(namespace):
+    """Packets the container's device has sent, as the device counts."""
+    return link("eth0", namespace)["stats64"]["tx"]["packets"]
+
+
+def neighbour(address):
+    """The MAC address of one whom we have just spoken to."""
+    return json.loads(run("ip", "-json", "neigh", "show", address))[0]["lladdr"]
 
 
 def netfilter():

@@ -57,11 +57,10 @@ def setup_rows(times):
 
 def complete(raw, workloads):
     """What goes into the JSON: the raw numbers and what follows from them."""
-    return {
-        **raw,
-        "rows": [row for phase in raw["phases"] for row in rows_of(phase, workloads)],
-        "setup_rows": setup_rows(raw["setup"]),
-    }
+    result = {**raw, "rows": [r for phase in raw["phases"] for r in rows_of(phase, workloads)]}
+    if "setup" in raw:
+        result["setup_rows"] = setup_rows(raw["setup"])
+    return result
 
 
 def table(result, workloads):
@@ -113,6 +112,8 @@ def find(rows, phase, variant, workload):
 
 
 def setup(result):
+    if "setup" not in result:
+        return
     yield ""
     yield f"{'set-up, ms':<22}{'first':>12}{'ours ÷':>8}{'next':>12}{'±':>7}{'ours ÷':>8}" + (
         f"{'removal':>12}{'±':>7}{'ours ÷':>8}"

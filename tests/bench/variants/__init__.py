@@ -4,7 +4,10 @@
 To add one: a file here, and its place in a phase (PHASES in ../guest).
 """
 from .host import Host
+from .netavark import NetavarkDefault
 from .oci_netkit import Masqueraded, OciNetkit
 from .published import PublishedHost, PublishedNetavark, PublishedOciNetkit
+from .redirect import NetkitRedirect, VethRedirect
+from .shared_uplink import Ipvlan, Macvlan
 from .veth_bridge_nft import VethBridgeNft
 from .veth_routed import VethRouted
