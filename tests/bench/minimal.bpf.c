@@ -8,7 +8,7 @@
 
 #define SEC(name) __attribute__((section(name), used))
 
-enum { PASS = 0 }; /* of TCX and netkit alike; redirects return their own verdict */
+enum { NEXT = -1 }; /* of TCX and netkit alike: who is behind us decides */
 
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_redirect_peer)(__u32 ifindex, __u64 flags) = (void *)155;
@@ -44,7 +44,7 @@ int from_container(struct __sk_buff *skb)
 	struct frame *frame = ipv4(skb);
 
 	if (!frame)
-		return PASS;
+		return NEXT;
 	__builtin_memcpy(frame->macs, way.macs, sizeof(way.macs));
 	return bpf_redirect(way.uplink_ifindex, 0);
 }
@@ -56,7 +56,7 @@ int from_wire(struct __sk_buff *skb)
 
 	if (!frame || frame->destination[1] != way.address[1] ||
 	    frame->destination[0] != way.address[0])
-		return PASS;
+		return NEXT;
 	return bpf_redirect_peer(way.pair_ifindex, 0);
 }
 

@@ -33,9 +33,9 @@ def bpf(command, *parts):
     return fd
 
 
-def attach_first(program, ifindex, where):
+def attach_first(pin, ifindex, where):
     """A link that lives as long as its descriptor, which this returns."""
-    path = ctypes.create_string_buffer(f"{PINS}/{program}".encode())
+    path = ctypes.create_string_buffer(pin.encode())
     fd = bpf(BPF_OBJ_GET, struct.pack("=QII", ctypes.addressof(path), 0, 0))
     try:
         return bpf(BPF_LINK_CREATE, struct.pack("=IIII", fd, ifindex, where, BPF_F_BEFORE))
@@ -48,8 +48,11 @@ def mac(text):
 
 
 class Minimal:
-    def __init__(self, object):
+    """One container's; those of several may be there at a time."""
+
+    def __init__(self, object, n=0):
         self.object = object
+        self.pins = f"{PINS}{n}"
         self.links = []
 
     def attach(self, pair_ifindex, kind, address):
@@ -63,17 +66,17 @@ class Minimal:
             pair_ifindex,
             socket.inet_aton(address),
         )
-        run("bpftool", "prog", "loadall", str(self.object), PINS, "pinmaps", PINS)
+        run("bpftool", "prog", "loadall", str(self.object), self.pins, "pinmaps", self.pins)
         value = [f"{byte:02x}" for byte in way]
         key = ["key", "hex", "00", "00", "00", "00"]
-        run("bpftool", "map", "update", "pinned", f"{PINS}/{MAP}", *key, "value", "hex", *value)
+        run("bpftool", "map", "update", "pinned", f"{self.pins}/{MAP}", *key, "value", "hex", *value)
         self.links = [
-            attach_first("from_container", pair_ifindex, OUTWARD[kind]),
-            attach_first("from_wire", uplink["ifindex"], TCX_INGRESS),
+            attach_first(f"{self.pins}/from_container", pair_ifindex, OUTWARD[kind]),
+            attach_first(f"{self.pins}/from_wire", uplink["ifindex"], TCX_INGRESS),
         ]
 
     def detach(self):
         for fd in self.links:
             os.close(fd)
         self.links = []
-        run("rm", "-r", PINS)
+        run("rm", "-r", self.pins)
