@@ -14,6 +14,7 @@ from pathlib import Path
 HOST = "192.0.2.2"
 WIRE = "192.0.2.1"
 ROUTED_GATEWAY = "198.51.100.1"
+NETPERF_PORT = 5304
 # Everything below is on a tmpfs, so that no file is read from outside of the guest while it counts.
 WORK = Path("/run/oci-netkit-bench")
 
@@ -82,16 +83,38 @@ class Server:
         self.process.stdout.close()
 
 
-def call_in(namespace, function):
-    """What function() returns, from a process of its own in the namespace (None: this one)."""
+class NetperfServer:
+    """netperf's in a namespace (None: this one), listening when this returns."""
 
-    def there():
+    def __init__(self, namespace):
+        enter = ["nsenter", f"--net={namespace.path}"] if namespace else []
+        command = ["netserver", "-D", "-4", "-p", str(NETPERF_PORT)]
+        self.process = subprocess.Popen([*enter, *command], stdout=subprocess.DEVNULL)
+        sockets = Path(f"/proc/{self.process.pid}/net/tcp")
+        while f":{NETPERF_PORT:04X} 00000000:0000 0A" not in sockets.read_text():
+            time.sleep(0.001)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def entered(namespace, function):
+    """What function() returns, from this process, that is in the namespace (None: this one) meanwhile."""
+    with open("/proc/self/ns/net") as home:
         if namespace:
             with open(namespace.path) as file:
                 os.setns(file.fileno(), os.CLONE_NEWNET)
-        return function()
+        try:
+            return function()
+        finally:
+            os.setns(home.fileno(), os.CLONE_NEWNET)
 
-    return in_child(there)
+
+def call_in(namespace, function):
+    """What function() returns, from a process of its own in the namespace (None: this one)."""
+
+    return in_child(lambda: entered(namespace, function))
 
 
 def in_child(function):

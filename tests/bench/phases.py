@@ -22,6 +22,9 @@ table inet bench_host {
 
 
 class Phase:
+    # Names of variants and keys of workloads in `make bench` (None: all).
+    quick = (None, None)
+
     def __init__(self, programs):
         self.variants = self.all_variants(programs)
         self.workloads = self.all_workloads(programs)
@@ -37,6 +40,10 @@ class BareHost(Phase):
     """Nothing of netfilter in the kernel."""
 
     name = "bare host"
+    quick = (
+        {"netkit + redirect", "oci-netkit", "oci-netkit, masq.", "veth routed"},
+        {"udp64-out", "udp1400-out", "udp64-in", "tcp-out", "tcp-in", "tcp-rr", "tcp-crr"},
+    )
 
     def all_variants(self, programs):
         return [
@@ -58,6 +65,10 @@ class HostWithConntrack(Phase):
     """A table that tracks connections, as most hosts have."""
 
     name = "host with conntrack"
+    quick = (
+        {"oci-netkit", "oci-netkit, masq.", "netavark"},
+        {"udp64-out", "udp1400-out", "tcp-out", "tcp-in"},
+    )
 
     def all_variants(self, programs):
         return [
@@ -94,21 +105,118 @@ class PublishedPorts(Phase):
         return workloads.inward()
 
 
-PHASES = [BareHost, HostWithConntrack, PublishedPorts]
+class BetweenContainers(Phase):
+    """From one container to another one of the same kind; the host's own sockets use its loopback."""
+
+    name = "between containers"
+    quick = (set(), set())
+
+    def all_variants(self, programs):
+        return [
+            variants.Host(),
+            variants.OciNetkit(programs.binary, count=2),
+            variants.VethRouted(count=2),
+            variants.Macvlan(count=2),
+            variants.Ipvlan(count=2),
+            variants.VethBridgeNft(count=2),
+            variants.NetavarkDefault(count=2),
+        ]
+
+    def all_workloads(self, programs):
+        return workloads.between(programs.flood)
+
+
+class BesideContainers(Phase):
+    """The host's own traffic, with and without our program at its uplink."""
+
+    name = "beside containers"
+    quick = (None, {"udp64-out", "udp64-in", "tcp-in"})
+
+    def all_variants(self, programs):
+        return [variants.Host(), variants.HostBesideContainer(programs.binary)]
+
+    def all_workloads(self, programs):
+        return workloads.outward(programs.flood)
+
+
+class LongLists(Phase):
+    """A container with one rule, and others with more."""
+
+    name = "long lists"
+    quick = (set(), set())
+
+    def all_variants(self, programs):
+        return [variants.ManyRules(programs.binary, count) for count in (1, 1_000, 100_000)]
+
+    def all_workloads(self, programs):
+        kept = {"udp64-out", "tcp-crr"}
+        return [w for w in workloads.outward(programs.flood) if w.key in kept]
+
+
+# Those without netfilter first.
+PHASES = [
+    BareHost,
+    BesideContainers,
+    LongLists,
+    HostWithConntrack,
+    BetweenContainers,
+    PublishedPorts,
+]
+
+
+class PassesAlone(Phase):
+    """Counts of softirqs: what else is in the kernel has no say in them."""
+
+    name = "softirqs"
+
+    def all_variants(self, programs):
+        podman = [variants.VethBridgeNft(), variants.NetavarkDefault()]
+        return BareHost(programs).variants + podman
+
+    def all_workloads(self, programs):
+        return [workloads.UdpOut(64, programs.flood), workloads.UdpIn(64, programs.flood)]
+
+
+class PassesBetween(BetweenContainers):
+    name = "softirqs between containers"
+
+    def all_workloads(self, programs):
+        return [workloads.UdpBetween(64, programs.flood)]
+
+
+PASSES = [PassesAlone, PassesBetween]
 # Not of traffic, and the last: setup_times.py.
 SET_UP = "set-up"
 
 
-def chosen(programs, names, variant_names, workload_keys):
-    """Those named (nothing: all), each with what is named of it, and with its host row."""
+def chosen(programs, args):
+    """The phases and what is named of each by the guest's arguments; without any, or --full, what `make
+    bench` has of them. The first variant stays, as ratios refer to it."""
+    some = is_part(args)
     wanted = []
-    for phase in (kind(programs) for kind in PHASES if not names or kind.name in names):
-        phase.variants = [
-            v for v in phase.variants if not variant_names or v.name in {"host", *variant_names}
+    for kind in PHASES:
+        phase = kind(programs)
+        names, keys = (None, None) if args.full or some else phase.quick
+        phase.variants = phase.variants[:1] + [
+            v
+            for v in phase.variants[1:]
+            if (names is None or v.name in names) and (not args.variant or v.name in args.variant)
         ]
         phase.workloads = [
-            w for w in phase.workloads if not workload_keys or w.key in workload_keys
+            w
+            for w in phase.workloads
+            if (keys is None or w.key in keys) and (not args.workload or w.key in args.workload)
         ]
-        if phase.workloads and (len(phase.variants) > 1 or not variant_names):
+        if args.phase and phase.name not in args.phase:
+            continue
+        if phase.workloads and len(phase.variants) > 1:
             wanted.append(phase)
     return wanted
+
+
+def is_part(args):
+    return args.phase or args.variant or args.workload
+
+
+def has_set_up(args):
+    return SET_UP in args.phase or not is_part(args)

@@ -1,5 +1,12 @@
-"""Makes medians, spreads and ratios of the raw numbers, and a table for people. Pure."""
+#!/usr/bin/python3
+"""Makes medians, spreads and ratios of the raw numbers, and text for people: `report.py DIRECTORY` reads
+what the benchmark left there and writes README.md beside it. Pure but for that."""
+import json
+import sys
+from pathlib import Path
 from statistics import median
+
+import goals
 
 
 def spread(values):
@@ -7,8 +14,9 @@ def spread(values):
     return (max(values) - min(values)) / 2 / median(values)
 
 
-def rows_of(phase, workloads):
-    """One row per variant and workload; the ratio is to this phase's own host."""
+def rows_of(phase):
+    """One row per variant and workload; the ratio is to this phase's first variant."""
+    units = {w["key"]: w["unit"] for w in phase["workloads"]}
     rows = []
     for samples in phase["samples"]:
         rounds = samples["rounds"]
@@ -18,7 +26,7 @@ def rows_of(phase, workloads):
                 "phase": phase["name"],
                 "variant": samples["variant"],
                 "workload": samples["workload"],
-                "unit": workloads[samples["workload"]].unit,
+                "unit": units[samples["workload"]],
                 "median": median(rates),
                 "spread": spread(rates),
                 "rounds": rates,
@@ -27,9 +35,9 @@ def rows_of(phase, workloads):
                 "waited": median(s["waited"] for s in rounds),
             }
         )
-    hosts = {r["workload"]: r["median"] for r in rows if r["variant"] == "host"}
+    first = {r["workload"]: r["median"] for r in rows if r["variant"] == phase["order"][0]}
     for row in rows:
-        row["ratio_to_host"] = row["median"] / hosts[row["workload"]]
+        row["ratio"] = row["median"] / first[row["workload"]]
     return rows
 
 
@@ -55,52 +63,85 @@ def setup_rows(times):
     return rows
 
 
-def complete(raw, workloads):
+def complete(raw):
     """What goes into the JSON: the raw numbers and what follows from them."""
-    result = {**raw, "rows": [r for phase in raw["phases"] for r in rows_of(phase, workloads)]}
+    result = {**raw, "rows": [row for phase in raw["phases"] for row in rows_of(phase)]}
     if "setup" in raw:
         result["setup_rows"] = setup_rows(raw["setup"])
     return result
 
 
-def table(result, workloads):
-    return "\n".join([*head(result), *traffic(result, workloads), *setup(result)])
-
-
-def head(result):
-    about = result["about"]
-    icount = f"-icount {about['icount']}" if about["icount"] else "no -icount: wall-clock time"
-    yield f"Linux {about['kernel']}; QEMU {about['qemu']}, {icount}, {about['cpus']} CPU"
-    yield f"{about['oci_netkit']}, {about['rules']} rules"
-    for phase in result["phases"]:
-        yield f"{phase['name']}: {', '.join(phase['order'])}; every second round backwards"
-        for name, device in phase["devices"].items():
-            facts = ", ".join(f"{key} {value}" for key, value in device.items())
-            yield f"  {name}: {facts}"
-        yield f"  netfilter: {' '.join(phase['netfilter']['modules']) or 'not loaded'}"
-    yield f"{about['rounds']} rounds; median, ± half of the range; rates per second of CPU time"
-
-
-def traffic(result, workloads):
-    for phase in result["phases"]:
-        yield ""
-        columns = [workloads[key] for key in phase["workloads"]]
-        titles = "".join(f"{w.title + ', ' + w.unit:^27}" for w in columns)
-        yield f"{phase['name']:<22}{titles}"
-        yield " " * 22 + "".join(f"{'rate':>9}{'±':>7}{'÷ host':>8}   " for _ in columns)
-        for variant in phase["order"]:
-            line = f"{variant:<22}"
-            for workload in columns:
-                row = find(result["rows"], phase["name"], variant, workload.key)
-                line += f"{row['median']:9.1f}{row['spread']:7.1%}{row['ratio_to_host']:8.3f}   "
-            yield line.rstrip()
+def table(head, lines):
+    yield f"| {' | '.join(head)} |"
+    yield "|--" * len(head) + "|"
+    for line in lines:
+        yield f"| {' | '.join(line)} |"
     yield ""
-    yield "ns (with -icount: instructions) per packet or MiB; share of the time waited; lost"
-    for row in result["rows"]:
-        yield (
-            f"{row['phase']:<22}{row['variant']:<22}{row['workload']:<22}"
-            f"{row['ns_per_unit']:12.0f}{row['waited']:9.1%}{row['lost']:9.2%}"
-        )
+
+
+def about(facts):
+    icount = f"-icount {facts['icount']}" if facts["icount"] else "no -icount: wall-clock time"
+    yield f"Linux {facts['kernel']}; QEMU {facts['qemu']}, {icount}, {facts['cpus']} CPU;"
+    yield f"{facts['oci_netkit']}, {facts['rules']} rules; rounds: {facts['rounds']}, every second one"
+    yield "backwards. Median, ± half of the range."
+    yield ""
+
+
+def traffic(result):
+    yield "## Traffic"
+    yield ""
+    yield from about(result["about"])
+    yield "The first column is a rate per second in which the CPU worked, the others are ratios to it."
+    yield ""
+    for phase in result["phases"]:
+        yield f"### {phase['name'].capitalize()}"
+        yield ""
+        yield from rates(phase, result["rows"])
+        yield "Instructions (without -icount: ns) for a packet, MiB or transaction:"
+        yield ""
+        yield from costs(phase, result["rows"])
+        yield from conditions(phase)
+        for row in result["rows"]:
+            if row["phase"] == phase["name"] and row["lost"] > 0:
+                yield f"Lost: {row['variant']}, {row['workload']}: {row['lost']:.2%}."
+                yield ""
+
+
+def rates(phase, rows):
+    def cell(row):
+        if row["variant"] == phase["order"][0]:
+            return f"{row['median']:,.1f} ±{row['spread']:.1%}"
+        return f"{row['ratio']:.3f} ±{row['spread']:.1%}"
+
+    yield from by_workload(phase, rows, cell, lambda w: f"{w['title']}, {w['unit']}")
+
+
+def costs(phase, rows):
+    def cell(row):
+        return f"{row['ns_per_unit']:,.0f}"
+
+    yield from by_workload(phase, rows, cell, lambda w: w["title"])
+
+
+def by_workload(phase, rows, cell, title):
+    lines = []
+    for workload in phase["workloads"]:
+        found = [find(rows, phase["name"], variant, workload["key"]) for variant in phase["order"]]
+        lines.append([title(workload), *map(cell, found)])
+    yield from table(["", *phase["order"]], lines)
+
+
+def conditions(phase):
+    """Once, where they are equal."""
+    facts = {
+        name: ", ".join(f"{key} {value}" for key, value in device.items())
+        for name, device in phase["devices"].items()
+    }
+    for text in dict.fromkeys(facts.values()):
+        names = [name for name, other in facts.items() if other == text]
+        yield f"- {'; '.join(names)}: {text}"
+    yield f"- netfilter: {' '.join(phase['netfilter']['modules']) or 'not loaded'}"
+    yield ""
 
 
 def find(rows, phase, variant, workload):
@@ -112,21 +153,71 @@ def find(rows, phase, variant, workload):
 
 
 def setup(result):
-    if "setup" not in result:
-        return
+    yield "## Set-up"
     yield ""
-    yield f"{'set-up, ms':<22}{'first':>12}{'ours ÷':>8}{'next':>12}{'±':>7}{'ours ÷':>8}" + (
-        f"{'removal':>12}{'±':>7}{'ours ÷':>8}"
-    )
+    lines = []
     for tool in result["setup"]["order"]:
-        first, add, delete = (
-            next(r for r in result["setup_rows"] if (r["tool"], r["action"]) == (tool, action))
-            for action in ("first_add", "add", "delete")
-        )
-        line = f"{tool:<22}{first['median']:12.1f}{first['ratio_of_ours']:8.2f}"
-        for row in (add, delete):
-            line += f"{row['median']:12.1f}{row['spread']:7.1%}{row['ratio_of_ours']:8.2f}"
-        yield line
+        line = [tool]
+        for action in ("first_add", "add", "delete"):
+            row = next(
+                r for r in result["setup_rows"] if (r["tool"], r["action"]) == (tool, action)
+            )
+            line += [f"{row['median']:.1f} ±{row['spread']:.1%}", f"{row['ratio_of_ours']:.2f}"]
+        lines.append(line)
+    heads = [head for name in ("first", "next", "removal") for head in (f"{name}, ms", "ours ÷")]
+    yield from table(["", *heads], lines)
     spawn = median(result["setup"]["spawn_ms"])
     rounds = len(result["setup"]["spawn_ms"])
-    yield f"{rounds} rounds; each has {spawn:.1f} ms in it to start a program and wait for it"
+    yield f"{rounds} rounds; each has {spawn:.1f} ms in it to start a program and wait for it."
+    yield ""
+
+
+def passes(result):
+    yield "## Softirq passes"
+    yield ""
+    yield from about(result["about"])
+    yield "Per packet: how often one was put into a CPU's backlog (tracepoint net:netif_rx), from where"
+    yield "another softirq takes it; runs of softirqs, which take several packets at once; what the"
+    yield "backlog dropped and how often it ran out of time (softnet_stat)."
+    yield ""
+    heads = ["", "netif_rx", "NET_RX", "NET_TX", "dropped", "time_squeeze"]
+    for workload in result["workloads"]:
+        yield f"{workload['title']}:"
+        yield ""
+        yield from table(
+            heads,
+            [
+                [row["variant"], *(f"{row[key]['median']:.3f}" for key in heads[1:])]
+                for row in result["rows"]
+                if row["workload"] == workload["key"]
+            ],
+        )
+
+
+PARTS = {"traffic": traffic, "passes": passes}
+
+
+def text(results):
+    """`results`: by name of the file without .json."""
+    yield "# What the benchmark found"
+    yield ""
+    yield from goals.section(results)
+    for name, part in PARTS.items():
+        if name in results:
+            yield from part(results[name])
+    if "setup" in results.get("traffic", ()):
+        yield from setup(results["traffic"])
+
+
+def load(directory):
+    return {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
+
+
+def main(directory):
+    report = "\n".join(text(load(directory)))
+    (directory / "README.md").write_text(report)
+    print(report)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

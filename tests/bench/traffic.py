@@ -27,7 +27,7 @@ def measure(phase, clock, rounds, scale):
     return {
         "name": phase.name,
         "order": [v.name for v in variants],
-        "workloads": [w.key for w in workloads],
+        "workloads": [{"key": w.key, "title": w.title, "unit": w.unit} for w in workloads],
         "netfilter": netfilter,
         "devices": devices,
         "samples": [

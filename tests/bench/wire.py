@@ -2,22 +2,31 @@
 import socket
 import time
 
-from machine import WIRE, run
+from machine import NETPERF_PORT, WIRE, run
 
-PORT, UDP_PORT = 5300, 5301
+# Of wire_server: orders, datagrams that are thrown away, windows of datagrams that are wanted.
+PORT, UDP_PORT, FLOOD_PORT = 5300, 5301, 5302
+WINDOW = 64
+# netperf's, for data.
+NETPERF_DATA_PORT = 5305
+# All a container speaks to.
+TCP_PORTS = (PORT, NETPERF_PORT, NETPERF_DATA_PORT)
+UDP_PORTS = (UDP_PORT, FLOOD_PORT, NETPERF_DATA_PORT)
 CTL = "/src/tests/vm/wire/ctl"
 
 
 def start():
-    """Starts the server on the wire machine, unless it is there. It listens when this returns."""
+    """Starts the servers on the wire machine, unless they are there. They listen when this returns."""
     try:
         socket.create_connection((WIRE, PORT), 60).close()
     except ConnectionRefusedError:
         run(CTL, "exec", "--", "/src/tests/bench/wire_server")
+        run(CTL, "exec", "--", "netserver", "-4", "-p", str(NETPERF_PORT))
 
 
-def order(text):
-    sock = socket.create_connection((WIRE, PORT), 60)
+def order(text, address=WIRE):
+    """A connection to a server that has got this order."""
+    sock = socket.create_connection((address, PORT), 60)
     sock.sendall(f"{text}\n".encode())
     return sock
 

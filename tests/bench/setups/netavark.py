@@ -24,12 +24,15 @@ class Netavark:
     def __init__(self, ports=()):
         self.ports = list(ports)
 
+    @staticmethod
+    def address(n):
+        return f"10.93.{1 + n // 250}.{1 + n % 250}"
+
     def _call(self, command, namespace, n):
-        address = f"10.93.{1 + n // 250}.{1 + n % 250}"
         options = {
             "container_id": f"{n:064x}",
             "container_name": f"bench{n}",
-            "networks": {"bench": {"static_ips": [address], "interface_name": "eth0"}},
+            "networks": {"bench": {"static_ips": [self.address(n)], "interface_name": "eth0"}},
             "network_info": {"bench": NETWORK},
             "port_mappings": self.ports,
         }

@@ -33,7 +33,10 @@ class Hook:
         (self.bundle / "config.json").write_text(json.dumps(BUNDLE))
 
     def create(self, id, pid, address, egress, **others):
-        keys = {"address": address, "egress": " ".join(egress), **others}
+        """Without `egress` (None), the profile's."""
+        keys = {"address": address, **others}
+        if egress is not None:
+            keys["egress"] = " ".join(egress)
         annotations = {f"io.oci-netkit.{key}": value for key, value in keys.items()}
         self._call("create", id=id, status="created", pid=pid, annotations=annotations)
 

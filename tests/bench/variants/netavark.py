@@ -1,33 +1,29 @@
 """podman's default network through the real netavark and its nftables rules: veth, bridge, masquerade."""
 import machine
-from setups.netavark import NETWORK, Netavark
-from .veth_routed import packets_of
+from setups.netavark import Netavark
+from .containers import Containers
 
 
-class NetavarkDefault:
+class NetavarkDefault(Containers):
     name = "netavark"
     # Masqueraded.
     source = machine.HOST
-    namespace = None
     ports = ()
 
-    def __init__(self):
+    def __init__(self, count=1):
+        super().__init__(count)
         self.netavark = Netavark(self.ports)
 
-    def up(self):
-        self.namespace = machine.Namespace("bench-netavark")
-        self.netavark.add(self.namespace, 1)
+    def address(self, n):
+        return self.netavark.address(n)
 
-    def down(self):
-        self.netavark.delete(self.namespace, 1)
-        # The last one leaves its empty chains in the way of the others.
+    def connect(self, n):
+        self.netavark.add(self.namespaces[n], n)
+
+    def disconnect(self, n):
+        self.netavark.delete(self.namespaces[n], n)
+
+    def end(self):
+        # The last one leaves its empty chains in the way of the others, and the host forwards.
         machine.run("nft", "destroy", "table", "inet", "netavark")
-        self.namespace.remove()
-        self.namespace = None
         machine.set_forwarding("0")
-
-    def packets(self):
-        return packets_of(NETWORK["network_interface"])
-
-    def device(self):
-        return machine.device("eth0", self.namespace)

@@ -1,6 +1,6 @@
 """The programs of ../minimal.bpf.c, which only write MAC addresses and redirect, both ways, on either
 kind of pair. On netkit they are the floor: nothing that redirects costs less. On veth the same programs
-show what is due to the pair alone."""
+show what is due to the pair alone. Not between containers."""
 import machine
 from minimal import Minimal
 from .oci_netkit import OciNetkit
@@ -12,23 +12,23 @@ class NetkitRedirect(OciNetkit):
     to them would be dropped."""
 
     name = "netkit + redirect"
-    source = address = "198.51.100.51"
+    first_address = "198.51.100.40"
 
-    def __init__(self, binary, programs):
-        super().__init__(binary)
-        self.minimal = Minimal(programs)
+    def __init__(self, binary, programs, count=1):
+        super().__init__(binary, count)
+        self.minimal = [Minimal(programs, n) for n in range(count)]
 
     def rules(self):
         return []
 
-    def up(self):
-        super().up()
-        pair = machine.link("eth0", self.namespace)["link_index"]
-        self.minimal.attach(pair, "netkit", self.address)
+    def connect(self, n):
+        super().connect(n)
+        pair = machine.link("eth0", self.namespaces[n])["link_index"]
+        self.minimal[n].attach(pair, "netkit", self.address(n))
 
-    def down(self):
-        self.minimal.detach()
-        super().down()
+    def disconnect(self, n):
+        self.minimal[n].detach()
+        super().disconnect(n)
 
     def packets(self):
         return machine.sent(self.namespace)
@@ -38,16 +38,20 @@ class VethRedirect(VethRouted):
     """The pair of "veth routed"; the host does not forward, so nothing can go past the programs."""
 
     name = "veth + redirect"
-    source = "198.51.100.61"
+    first_address = "198.51.100.80"
 
-    def __init__(self, programs):
-        self.minimal = Minimal(programs)
+    def __init__(self, programs, count=1):
+        super().__init__(count)
+        self.minimal = [Minimal(programs, n) for n in range(count)]
 
-    def up(self):
-        super().up()
-        machine.set_forwarding("0")
-        self.minimal.attach(machine.link(self.OUTER)["ifindex"], "veth", self.source)
+    def begin(self):
+        """No forwarding."""
 
-    def down(self):
-        self.minimal.detach()
-        super().down()
+    def connect(self, n):
+        super().connect(n)
+        pair = machine.link(self.outer(n))["ifindex"]
+        self.minimal[n].attach(pair, "veth", self.address(n))
+
+    def disconnect(self, n):
+        self.minimal[n].detach()
+        super().disconnect(n)

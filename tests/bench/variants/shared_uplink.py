@@ -1,30 +1,21 @@
 """macvlan and ipvlan: the container has a device of its own on the host's uplink. No rules, no NAT; the
 host itself cannot reach the container."""
 import machine
+from .containers import Containers
 
 
-class SharedUplink:
-    namespace = None
-
-    def up(self):
-        self.namespace = machine.Namespace("bench-shared")
-        machine.ip(f"link add link eth0 name eth0 netns {self.namespace.name} type {self.kind}")
-        self.namespace.ip(
-            f"""addr add {self.source}/{self.prefix_len} dev eth0
+class SharedUplink(Containers):
+    def connect(self, n):
+        inside = self.namespaces[n]
+        machine.ip(f"link add link eth0 name eth0 netns {inside.name} type {self.kind}")
+        inside.ip(
+            f"""addr add {self.address(n)}/{self.prefix_len} dev eth0
             link set eth0 up
             route add default {self.next_hop} dev eth0"""
         )
 
-    def down(self):
-        self.namespace.ip("link del eth0")
-        self.namespace.remove()
-        self.namespace = None
-
-    def packets(self):
-        return machine.sent(self.namespace)
-
-    def device(self):
-        return machine.device("eth0", self.namespace)
+    def disconnect(self, n):
+        self.namespaces[n].ip("link del eth0")
 
 
 class Macvlan(SharedUplink):
@@ -32,7 +23,7 @@ class Macvlan(SharedUplink):
 
     name = "macvlan"
     kind = "macvlan mode bridge"
-    source, prefix_len = "192.0.2.70", 24
+    first_address, prefix_len = "192.0.2.70", 24
     next_hop = f"via {machine.WIRE}"
 
 
@@ -41,5 +32,5 @@ class Ipvlan(SharedUplink):
 
     name = "ipvlan l3"
     kind = "ipvlan mode l3 bridge"
-    source, prefix_len = "198.51.100.71", 32
+    first_address, prefix_len = "198.51.100.70", 32
     next_hop = ""

@@ -1,5 +1,6 @@
 """A veth pair, a bridge and nftables masquerade: podman's default network, rules as netavark's."""
 import machine
+from .containers import Containers
 from .veth_routed import packets_of
 
 RULES = """
@@ -22,43 +23,44 @@ table inet bench_podman {
 """
 
 
-class VethBridgeNft:
+class VethBridgeNft(Containers):
     name = "veth + bridge + nft"
     # Masqueraded.
     source = machine.HOST
-    namespace = None
-    OUTER = "bench-port"
+    first_address = "10.90.0.2"
 
-    def up(self):
-        self.namespace = machine.Namespace("bench-bridge")
+    def outer(self, n):
+        return f"bench-port{n}"
+
+    def begin(self):
         machine.ip(
-            f"""link add bench-bridge type bridge
+            """link add bench-bridge type bridge
             addr add 10.90.0.1/16 dev bench-bridge
-            link set bench-bridge up
-            link add {self.OUTER} type veth peer name eth0 netns {self.namespace.name}
-            link set {self.OUTER} master bench-bridge
-            link set {self.OUTER} up"""
-        )
-        self.namespace.ip(
-            """addr add 10.90.0.2/16 dev eth0
-            link set eth0 up
-            route add default via 10.90.0.1"""
+            link set bench-bridge up"""
         )
         machine.run("nft", "-f", "-", stdin=RULES)
         machine.set_forwarding("1")
 
-    def down(self):
+    def connect(self, n):
+        outer, inside = self.outer(n), self.namespaces[n]
+        machine.ip(
+            f"""link add {outer} type veth peer name eth0 netns {inside.name}
+            link set {outer} master bench-bridge
+            link set {outer} up"""
+        )
+        inside.ip(
+            f"""addr add {self.address(n)}/16 dev eth0
+            link set eth0 up
+            route add default via 10.90.0.1"""
+        )
+
+    def disconnect(self, n):
+        machine.ip(f"link del {self.outer(n)}")
+
+    def end(self):
         machine.set_forwarding("0")
         machine.run("nft", "delete", "table", "inet", "bench_podman")
-        machine.ip(
-            f"""link del {self.OUTER}
-            link del bench-bridge"""
-        )
-        self.namespace.remove()
-        self.namespace = None
+        machine.ip("link del bench-bridge")
 
     def packets(self):
-        return packets_of(self.OUTER)
-
-    def device(self):
-        return machine.device("eth0", self.namespace)
+        return packets_of(self.outer(0))

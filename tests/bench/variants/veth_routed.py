@@ -1,41 +1,41 @@
 """A veth pair and routes, no bridge, no NAT: as CNI ptp does it."""
 import machine
+from .containers import Containers
 
 
-class VethRouted:
+class VethRouted(Containers):
     name = "veth routed"
-    source = "198.51.100.60"
-    namespace = None
-    OUTER = "bench-routed"
+    first_address = "198.51.100.60"
 
-    def up(self):
-        self.namespace = machine.Namespace("bench-routed")
-        gateway = machine.ROUTED_GATEWAY
+    def outer(self, n):
+        return f"bench-routed{n}"
+
+    def begin(self):
+        machine.set_forwarding("1")
+
+    def connect(self, n):
+        gateway, outer, inside = machine.ROUTED_GATEWAY, self.outer(n), self.namespaces[n]
         machine.ip(
-            f"""link add {self.OUTER} type veth peer name eth0 netns {self.namespace.name}
-            addr add {gateway}/32 dev {self.OUTER}
-            link set {self.OUTER} up
-            route add {self.source}/32 dev {self.OUTER}"""
+            f"""link add {outer} type veth peer name eth0 netns {inside.name}
+            addr add {gateway}/32 dev {outer}
+            link set {outer} up
+            route add {self.address(n)}/32 dev {outer}"""
         )
-        self.namespace.ip(
-            f"""addr add {self.source}/32 dev eth0
+        inside.ip(
+            f"""addr add {self.address(n)}/32 dev eth0
             link set eth0 up
             route add {gateway}/32 dev eth0
             route add default via {gateway}"""
         )
-        machine.set_forwarding("1")
 
-    def down(self):
+    def disconnect(self, n):
+        machine.ip(f"link del {self.outer(n)}")
+
+    def end(self):
         machine.set_forwarding("0")
-        machine.ip(f"link del {self.OUTER}")
-        self.namespace.remove()
-        self.namespace = None
 
     def packets(self):
-        return packets_of(self.OUTER)
-
-    def device(self):
-        return machine.device("eth0", self.namespace)
+        return packets_of(self.outer(0))
 
 
 def packets_of(outer):

@@ -3,14 +3,28 @@
 It runs its sockets where the variant's container is (machine.call_in), reads the clock around the
 part that counts, and tells what arrived at the receiver. To add one: a file here, a line below.
 """
+from .between import NetperfBetween, TcpBetween, UdpBetween
+from .netperf import Netperf
 from .published import PublishedConnections, PublishedStream
 from .tcp import TcpStream
-from .udp import UdpOut
+from .udp import UdpIn, UdpOut
+
+SIZES = (64, 512, 1400)
 
 
 def outward(flood):
     """What a container does. `flood`: the program of ../flood.rs."""
-    return [UdpOut(64, flood), UdpOut(1400, flood), TcpStream("out"), TcpStream("in")]
+    return [
+        *(UdpOut(size, flood) for size in SIZES),
+        *(UdpIn(size, flood) for size in SIZES),
+        *(TcpStream(direction, streams) for streams in (1, 8) for direction in ("out", "in")),
+        *(Netperf(test) for test in ("TCP_RR", "TCP_CRR", "UDP_RR")),
+    ]
+
+
+def between(flood):
+    """What two containers do with each other."""
+    return [UdpBetween(64, flood), TcpBetween(), NetperfBetween("TCP_RR")]
 
 
 def inward():

@@ -2,8 +2,8 @@
 many short connections, each a handshake, a request, an answer and the end."""
 import machine
 from wire import order
-from .sample import Sample
-from .tcp import MIB, stream_sample, whole_mib
+from .sample import MIB, of_bytes, of_transactions
+from .tcp import whole_mib
 
 
 def ask(variant, word, count):
@@ -27,7 +27,7 @@ class PublishedStream:
         ask(variant, self.word, MIB)
         start = clock.now()
         ask(variant, self.word, size)
-        return stream_sample(size, *clock.since(start))
+        return of_bytes(size, *clock.since(start))
 
 
 class PublishedConnections:
@@ -41,11 +41,4 @@ class PublishedConnections:
         ask(variant, "connect", 10)
         start = clock.now()
         ask(variant, "connect", count)
-        busy, elapsed = clock.since(start)
-        return Sample(
-            rate=count / busy * 1e9,
-            ns_per_unit=busy / count,
-            lost=0.0,
-            waited=1 - busy / elapsed,
-            units=count,
-        )
+        return of_transactions(count, *clock.since(start))

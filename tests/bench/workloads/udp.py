@@ -1,61 +1,31 @@
-"""Datagrams out of the container, as many as the CPU can send; what reached the wire counts."""
-import fcntl
-import socket
+"""Datagrams out of the container, as many as the CPU can send, of which those count that reached the
+wire; and into it, of which those count that its socket got."""
 import struct
-import subprocess
-import termios
-import time
 
 from machine import WIRE, call_in
-from wire import UDP_PORT, Counter
-from .sample import Sample
+from wire import FLOOD_PORT, UDP_PORT, WINDOW, Counter
+from .datagrams import Sender, Taker
+from .sample import of_packets
+
+# Opens the flow, asks for the neighbour's address, fills the caches.
+WARM_UP = 256
 
 
-class Sender:
-    """../flood.rs on a socket of ours, in the namespace this process is in."""
-
-    def __init__(self, flood, size):
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.sock.connect((WIRE, UDP_PORT))
-        self.process = subprocess.Popen(
-            [flood, str(size)],
-            stdin=subprocess.PIPE,
-            stdout=self.sock,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def send(self, packets):
-        """Returns when the device has them all."""
-        self.process.stdin.write(f"{packets}\n")
-        self.process.stdin.flush()
-        answer = self.process.stderr.readline()
-        if answer != "sent\n":
-            raise RuntimeError(f"flood: {answer}{self.process.stderr.read()}")
-        while struct.unpack("i", fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)))[0]:
-            time.sleep(0.0005)
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stderr.close()
-        self.sock.close()
+def packets_of(size):
+    return 20_000 if size < 500 else 15_000
 
 
 class UdpOut:
     unit = "kpps"
-    # Opens the flow, asks for the neighbour's address, fills the caches.
-    WARM_UP = 256
 
     def __init__(self, size, flood):
         self.size = size
         self.flood = flood
         self.key = f"udp{size}-out"
         self.title = f"UDP {size} B out"
-        self.packets = 20_000 if size < 500 else 15_000
 
     def run(self, variant, clock, scale):
-        packets = int(self.packets * scale)
+        packets = int(packets_of(self.size) * scale)
         counter = Counter(variant.source)
         try:
             early, busy, elapsed = call_in(
@@ -66,20 +36,48 @@ class UdpOut:
             counter.close()
         if arrived <= 0:
             raise RuntimeError(f"{variant.name}: nothing from {variant.source} reached the wire")
-        return Sample(
-            rate=arrived / busy * 1e6,
-            ns_per_unit=busy / arrived,
-            lost=1 - arrived / packets,
-            waited=1 - busy / elapsed,
-            units=arrived,
-        )
+        return of_packets(packets, arrived, busy, elapsed)
 
     def _send(self, counter, clock, packets):
-        sender = Sender(self.flood, self.size)
-        sender.send(self.WARM_UP)
-        early = counter.wait_for(self.WARM_UP)
+        sender = Sender(self.flood, self.size, WIRE, UDP_PORT)
+        sender.send(WARM_UP)
+        early = counter.wait_for(WARM_UP)
         start = clock.now()
         sender.send(packets)
         busy, elapsed = clock.since(start)
         sender.close()
         return early, busy, elapsed
+
+
+class UdpIn:
+    """The wire is faster than the guest, so it sends windows of datagrams, some ahead: the guest has
+    always something to do, and nothing in between runs over."""
+
+    unit = "kpps"
+
+    def __init__(self, size, flood):
+        self.size = size
+        self.flood = flood
+        self.key = f"udp{size}-in"
+        self.title = f"UDP {size} B in"
+
+    def run(self, variant, clock, scale):
+        packets = int(packets_of(self.size) * scale)
+        arrived, busy, elapsed = call_in(variant.namespace, lambda: self._take(clock, packets))
+        if not arrived:
+            raise RuntimeError(f"{variant.name}: nothing from the wire arrived")
+        return of_packets(packets, arrived, busy, elapsed)
+
+    def _take(self, clock, packets):
+        taker = Taker(self.flood, WINDOW, connected=(WIRE, FLOOD_PORT))
+        self._ask(taker, WARM_UP)
+        start = clock.now()
+        arrived = self._ask(taker, packets)
+        busy, elapsed = clock.since(start)
+        taker.close()
+        return arrived, busy, elapsed
+
+    def _ask(self, taker, packets):
+        taker.order(packets)
+        taker.sock.send(struct.pack("!II", packets, self.size))
+        return taker.taken()

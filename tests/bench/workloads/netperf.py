@@ -1,0 +1,44 @@
+"""netperf's closed loops of one byte there and one back: over one connection, over one connection each,
+by datagrams. Two runs, of which the difference counts, so that its start does not."""
+import machine
+from machine import NETPERF_PORT, WIRE, call_in
+from wire import NETPERF_DATA_PORT
+from .sample import of_transactions
+
+
+def netperf(test, address, count):
+    """So many transactions."""
+    machine.run(
+        "netperf", "-4", "-H", address, "-p", str(NETPERF_PORT), "-t", test, "-l", f"-{count}",
+        "--", "-r", "1,1", "-P", f",{NETPERF_DATA_PORT}",
+    )  # fmt: skip
+
+
+class Netperf:
+    unit = "per s"
+    COUNTS = {"TCP_RR": 3000, "TCP_CRR": 600, "UDP_RR": 3000}
+    # Of the shorter run.
+    FEW = 50
+
+    def __init__(self, test):
+        self.test = test
+        self.key = test.lower().replace("_", "-")
+        self.title = test
+
+    def count(self, scale):
+        return max(int(self.COUNTS[self.test] * scale), self.FEW)
+
+    def run(self, variant, clock, scale):
+        count = self.count(scale)
+        times = call_in(variant.namespace, lambda: self.take_times(WIRE, clock, count))
+        return of_transactions(count, *times)
+
+    def take_times(self, address, clock, count):
+        """Of so many transactions, in the namespace this process is in: (ns of work, ns elapsed)."""
+        start = clock.now()
+        netperf(self.test, address, self.FEW)
+        start_up, _ = clock.since(start)
+        start = clock.now()
+        netperf(self.test, address, self.FEW + count)
+        busy, elapsed = clock.since(start)
+        return busy - start_up, elapsed - start_up
