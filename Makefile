@@ -7,13 +7,14 @@
 #   make deb rpm  packages, into target/packages
 #   make fuzz    ten minutes for each reader of foreign bytes (tests/fuzz/run)
 #   make bench   how fast it is beside the ways without it, in a guest that counts instructions
+#   make bench-full  the same at length, with plots, into tests/bench/results
 #   make test    everything: check, then the whole suite in guests with both kernels
 #
 # Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
 
 CARGO ?= cargo
 
-.PHONY: all bench build check deb demo fuzz install rpm test deps fmt clean
+.PHONY: all bench bench-full build check deb demo fuzz install rpm test deps fmt clean
 
 all: build
 
@@ -37,6 +38,9 @@ demo:
 
 bench: deps
 	@tests/bench/run
+
+bench-full: deps
+	@tests/bench/run --full --results tests/bench/results
 
 fuzz: deps
 	@tests/fuzz/run
