@@ -26,7 +26,7 @@ class OciNetkit(Containers):
     annotations = {}
     RULES = 1000
     # The first one loads the programs, which a busy emulator may not do in the time the hook has.
-    ATTEMPTS = 4
+    ATTEMPTS = 12
 
     def __init__(self, binary, count=1):
         super().__init__(count)
