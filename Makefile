@@ -8,13 +8,14 @@
 #   make fuzz    ten minutes for each reader of foreign bytes (tests/fuzz/run)
 #   make bench   how fast it is beside the ways without it, in a guest that counts instructions
 #   make bench-full  the same at length, with plots, into tests/bench/results
+#   make bench-tail  the slowest answers of 1, 2 and 4 busy containers on a host (tests/bench/tail/run)
 #   make test    everything: check, then the whole suite in guests with both kernels
 #
 # Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
 
 CARGO ?= cargo
 
-.PHONY: all bench bench-full build check deb demo fuzz install rpm test deps fmt clean
+.PHONY: all bench bench-full bench-tail build check deb demo fuzz install rpm test deps fmt clean
 
 all: build
 
@@ -41,6 +42,9 @@ bench: deps
 
 bench-full: deps
 	@tests/bench/run --full --results tests/bench/results
+
+bench-tail: deps
+	@tests/bench/tail/run
 
 fuzz: deps
 	@tests/fuzz/run
