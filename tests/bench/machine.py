@@ -18,6 +18,9 @@ NETPERF_PORT = 5304
 # Everything below is on a tmpfs, so that no file is read from outside of the guest while it counts.
 WORK = Path("/run/oci-netkit-bench")
 
+# Before a command: else, after a failure, who started us would wait for the ends of our pipes.
+DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"]
+
 
 def run(*argv, stdin=""):
     """Output of a command that must succeed."""
@@ -43,7 +46,9 @@ class Namespace:
         self.name = name
         self.path = f"/run/netns/{name}"
         run("ip", "netns", "add", name)
-        self.process = subprocess.Popen(["nsenter", f"--net={self.path}", "sleep", "infinity"])
+        self.process = subprocess.Popen(
+            [*DIES_WITH_US, "nsenter", f"--net={self.path}", "sleep", "infinity"]
+        )
         self.pid = self.process.pid
         while not self._is_entered():
             time.sleep(0.001)

@@ -4,6 +4,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import machine
+
 HOGS = 2
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -24,7 +26,7 @@ class Copy:
         self.hogs = []
 
     def _start(self, argv, **options):
-        process = subprocess.Popen(argv, **options)
+        process = subprocess.Popen([*machine.DIES_WITH_US, *argv], **options)
         (self.cgroup / "cgroup.procs").write_text(str(process.pid))
         return process
 
