@@ -12,7 +12,7 @@ from machine import WORK, run
 
 ROOT = WORK / "root"
 # Of setup_times.py itself; a tool names its own.
-PROGRAMS = ["/usr/bin/ip", "/usr/bin/nsenter", "/usr/bin/sleep", "/usr/bin/true"]
+PROGRAMS = [f"/usr/bin/{name}" for name in ("ip", "nsenter", "setpriv", "sleep", "true")]
 # Plugins that iptables opens by name.
 TREES = ["/usr/lib/x86_64-linux-gnu/xtables", "/etc"]
 LIVE = ["dev", "proc", "run", "sys"]
