@@ -7,9 +7,11 @@ from .containers import Containers
 class SharedUplink(Containers):
     def connect(self, n):
         inside = self.namespaces[n]
-        machine.ip(f"link add link eth0 name eth0 netns {inside.name} type {self.kind}")
+        # On Linux 6.12 its first name must be free outside too.
+        machine.ip(f"link add link eth0 name bench-{n} netns {inside.name} type {self.kind}")
         inside.ip(
-            f"""addr add {self.address(n)}/{self.prefix_len} dev eth0
+            f"""link set bench-{n} name eth0
+            addr add {self.address(n)}/{self.prefix_len} dev eth0
             link set eth0 up
             route add default {self.next_hop} dev eth0"""
         )
