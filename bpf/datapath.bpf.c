@@ -253,7 +253,7 @@ static __noinline int nk_wire_published(struct __sk_buff *skb, struct nk_packet 
 }
 
 /* What comes to an address of the host and is a container's, or the host's. */
-static __noinline int nk_wire_translated(struct __sk_buff *skb, struct nk_packet *p)
+NK_GLOBAL int nk_wire_translated(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull)
 {
 	struct nk_wire_target target = {};
 	int reason, verdict;

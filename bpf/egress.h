@@ -67,16 +67,15 @@ static __always_inline bool nk_egress_keeps_source(struct __sk_buff *skb, const 
  * A masqueraded flow whose address is gone is opened once more under the new
  * one: UDP goes on, and a TCP connection learns at once that it is over.
  */
-static __noinline int nk_egress_reroute(struct __sk_buff *skb, struct nk_packet *p,
-					struct nk_flow *flow, struct nk_flow *slot, __u32 opener)
+NK_GLOBAL int nk_egress_reroute(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull,
+				struct nk_flow *flow __arg_nonnull,
+				struct nk_flow *slot __arg_nonnull, __u32 opener)
 {
 	bool by_neighbour = p->now - flow->probed > NK_ROUTE_PROBE;
 	struct nk_route r = {};
 	__u32 mtu_bytes;
 	int reason;
 
-	if (!slot)
-		return NK_NO_FLOW; /* never: the verifier cannot know */
 	reason = nk_route_resolve(skb, p, &r);
 	if (reason && !r.has_scope)
 		return reason;
@@ -158,7 +157,7 @@ static __always_inline int nk_egress_masquerade(struct __sk_buff *skb, const str
 }
 
 /* No flow: where does it go, may it, and remember that it may. */
-static __noinline int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet *p)
+NK_GLOBAL int nk_egress_by_rules(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull)
 {
 	__u32 mtu_bytes = nk_endpoint_mtu(p->endpoint_id), rule = 0;
 	struct nk_flow flow = {};

@@ -108,7 +108,8 @@ static __always_inline bool nk_flow_came_its_way(const struct nk_packet *p,
  * The rules changed since the flow was judged: once more, with the scope it has.
  * Removed when no longer allowed, so a revoked rule cuts its live flows.
  */
-static __noinline int nk_flow_rejudge(struct nk_packet *p, struct nk_flow *flow, __u32 opener)
+NK_GLOBAL int nk_flow_rejudge(struct nk_packet *p __arg_nonnull,
+			      struct nk_flow *flow __arg_nonnull, __u32 opener)
 {
 	__be16 port = opener == NK_EGRESS ? p->key.remote_port : p->key.local_port;
 	void *table = nk_flow_table(p->endpoint_id, opener);

@@ -61,7 +61,7 @@ static __always_inline int nk_ingress_known(struct __sk_buff *skb, struct nk_pac
 }
 
 /* ifindex: the uplink, 0 for the host's stack and other endpoints. */
-static __noinline int nk_ingress_by_rules(struct nk_packet *p, __u32 scope, __u32 ifindex)
+NK_GLOBAL int nk_ingress_by_rules(struct nk_packet *p __arg_nonnull, __u32 scope, __u32 ifindex)
 {
 	struct nk_flow flow = {};
 	__u32 rule = 0;

@@ -180,14 +180,13 @@ NK_GLOBAL int nk_nat_claim(const struct nk_packet *p __arg_nonnull, __be16 port,
 }
 
 /* Gives a port back that came to nothing. */
-static __noinline void nk_nat_release(const struct nk_packet *p, __be16 port)
+NK_GLOBAL int nk_nat_release(const struct nk_packet *p __arg_nonnull, __be16 port)
 {
 	void *table = nk_nat_table(p->endpoint_id);
 	struct nk_flow_key key;
 
 	nk_nat_key(p, port, &key);
-	if (table)
-		bpf_map_delete_elem(table, &key);
+	return table ? bpf_map_delete_elem(table, &key) : 0;
 }
 
 /*

@@ -90,8 +90,8 @@ static __always_inline void nk_policy_lookup(void *trie, const struct nk_packet 
  * dir is the direction of the opener, port in network order: the remote one for
  * egress, the container's for ingress, the type for ICMP.
  */
-static __noinline int nk_policy_judge(struct nk_packet *p, __u32 dir, __u32 scope, __be16 port,
-				      __u32 *rule)
+NK_GLOBAL int nk_policy_judge(struct nk_packet *p __arg_nonnull, __u32 dir, __u32 scope,
+			      __be16 port, __u32 *rule __arg_nonnull)
 {
 	struct nk_class_data data = {.port = port};
 	__u32 slot = p->word >> 32;

@@ -61,7 +61,7 @@ static __always_inline bool nk_quote_is_echo(__u8 type, bool is_v6)
  * allowed flow would let a container send to any address. Incoming ones come
  * from any router on the way, and must quote what this address sent.
  */
-static __noinline int nk_quote(struct __sk_buff *skb, struct nk_packet *p, __u32 dir)
+NK_GLOBAL int nk_quote(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull, __u32 dir)
 {
 	__u32 offset = p->l4_offset + NK_ICMP_BYTES;
 	struct nk_quote q;

@@ -15,7 +15,7 @@
  * The generic cell rate algorithm (ITU-T I.371): one time instead of tokens and a
  * time, so that CPUs share it by compare-and-swap. 0 or -NK_DROP_*.
  */
-static __noinline int nk_rate_take(__u32 endpoint_id, __u32 bytes)
+NK_GLOBAL int nk_rate_take(__u32 endpoint_id, __u32 bytes)
 {
 	struct nk_endpoint *endpoint = bpf_map_lookup_elem(&nk_endpoints, &endpoint_id);
 	__u64 now = bpf_ktime_get_ns(), paid, then;

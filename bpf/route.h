@@ -155,8 +155,8 @@ static __always_inline void nk_route_keep_hop(struct nk_route *r, const struct b
  * route at all look the same (NOT_FWDED): all of them are the host's to answer,
  * if a rule lets the container speak to the host.
  */
-static __noinline int nk_route_by_fib(struct __sk_buff *skb, struct nk_packet *p,
-				      __u32 primary_ifindex, struct nk_route *r)
+NK_GLOBAL int nk_route_by_fib(struct __sk_buff *skb, struct nk_packet *p __arg_nonnull,
+			      __u32 primary_ifindex, struct nk_route *r __arg_nonnull)
 {
 	struct bpf_fib_lookup fib = {};
 	struct nk_uplink *uplink;

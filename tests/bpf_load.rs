@@ -1,4 +1,4 @@
-//! The programs load, and stay far from the verifier's limits.
+//! The programs load, and stay far from the verifier's limits: the first container waits for it.
 
 mod common;
 
@@ -35,7 +35,7 @@ mod root {
             assert_eq!(error, 0, "{name}");
             let (verified, jited) = (info.verified_insns, info.jited_prog_len);
             println!("{name}: {verified} instructions verified, {jited} bytes of machine code");
-            assert!(verified < LIMIT / 10 * 6, "{name}: {verified}");
+            assert!(verified < LIMIT / 20, "{name}: {verified}");
             assert!(
                 jited > 0,
                 "{name} is not compiled: the numbers in the design count on it"
