@@ -205,6 +205,10 @@ static __always_inline struct nk_flow *nk_flow_find(struct nk_packet *p, enum nk
 		*reason = nk_flow_rejudge(p, flow, opener);
 		if (*reason)
 			return 0;
+		/* Written anew, it has another element: what comes now belongs there. */
+		slot = bpf_map_lookup_elem(table, &p->key);
+		if (!slot)
+			return 0;
 	}
 	if (p->kind != NK_KIND_ERROR)
 		nk_flow_touch(p, slot, flow, dir, dir != opener);

@@ -192,6 +192,20 @@ mod root {
 
     #[test]
     #[ignore = "root"]
+    fn a_connection_ends_as_well_by_segments_that_new_rules_let_through() {
+        let mut d = with("", "tcp:any:80");
+        redirected(&d.arrives(0, &in_tcp()));
+        redirected(&d.sends(0, &in_tcp().reply()));
+        d.rules(0, "", "tcp:any:80-90");
+        redirected(&d.sends(0, &in_tcp().reply().flags(FIN | ACK)));
+        d.rules(0, "", "tcp:any:80");
+        redirected(&d.arrives(0, &in_tcp().flags(FIN | ACK)));
+        d.age_flows(0, IN, 11);
+        dropped(&d.arrives(0, &in_tcp().flags(ACK)), "not-syn");
+    }
+
+    #[test]
+    #[ignore = "root"]
     fn a_syn_after_the_end_is_judged_by_the_rules() {
         let mut d = with("", "tcp:any:80");
         redirected(&d.arrives(0, &in_tcp()));
