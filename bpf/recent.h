@@ -101,6 +101,8 @@ static __always_inline struct nk_recent *nk_recent_note(const struct nk_packet *
 
 	if (!nk_recent_fits(p) || p->is_rated || p->opened)
 		return 0;
+	if (p->kind == NK_KIND_ERROR) /* the key is of what it quotes */
+		return 0;
 	r = nk_recent_slot(p, dir);
 	if (!r)
 		return 0;

@@ -5,7 +5,7 @@ mod common;
 
 mod root {
     use crate::common::datapath::{Answer, Datapath, Hook, Outcome, next_jiffy};
-    use crate::common::packet::{ACK, FIN, Packet, RST, read, tcp, udp};
+    use crate::common::packet::{ACK, FIN, Packet, RST, icmp_error, read, tcp, udp};
 
     const OUT: u32 = 0;
     const CLOSING: u8 = 2;
@@ -79,6 +79,22 @@ mod root {
                 d.masquerade(0, 16_384, 1024);
                 goes_again(&mut d, &packet);
             }
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn an_error_about_a_flow_vouches_for_no_packet_of_it() {
+        let mut d = open();
+        let packet = datagram();
+        let error = icmp_error("198.51.100.77", "10.87.0.2", 3, &packet);
+        for _ in 0..TRIES {
+            assert_eq!(d.sends(0, &packet).outcome, Outcome::Redirect);
+            next_jiffy();
+            assert_eq!(d.arrives(0, &error).outcome, Outcome::Redirect);
+            d.end_flows(0, OUT);
+            let answer = d.arrives(0, &packet.reply());
+            assert_eq!(answer.outcome, Outcome::Drop("no-rule"));
         }
     }
 
