@@ -35,7 +35,7 @@ mod root {
             assert_eq!(error, 0, "{name}");
             let (verified, jited) = (info.verified_insns, info.jited_prog_len);
             println!("{name}: {verified} instructions verified, {jited} bytes of machine code");
-            assert!(verified < LIMIT / 20, "{name}: {verified}");
+            assert!(verified < LIMIT / 10, "{name}: {verified}");
             assert!(
                 jited > 0,
                 "{name} is not compiled: the numbers in the design count on it"

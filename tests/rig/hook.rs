@@ -45,12 +45,11 @@ impl Run {
     }
 }
 
-/// Starts a command that gets this input; what it says is of no interest.
+/// Starts a command that gets this input; what it complains of is for the log.
 pub fn begin(mut command: Command, input: &str) -> Child {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .expect("start it");
     let mut stdin = child.stdin.take().expect("a pipe");
