@@ -9,6 +9,9 @@ use oci_netkit::roles::cli::args::{Cli, Command};
 use oci_netkit::roles::io::Io;
 use oci_netkit::roles::{cli, logging, oci_hook};
 
+/// What `hook --times` has logged, beside warnings.
+const TIMES: &str = "warn,times=debug";
+
 fn main() -> ExitCode {
     // crun starts hooks with every signal blocked; without this not even SIGTERM would end us.
     let unblocked = oci_hook::unblock_signals();
@@ -23,9 +26,9 @@ fn main() -> ExitCode {
         stdout: &mut stdout,
     };
     let environment = cli::environment(&args);
-    let result = if let Command::Hook { stage } = args.command {
+    let result = if let Command::Hook { stage, times } = args.command {
         // A hook inherits whatever environment the runtime has: it reads no variable.
-        logging::start(None);
+        logging::start(times.then_some(TIMES));
         unblocked
             .and_then(|()| oci_hook::run(&mut io, &environment, stage.into()))
             .map(|()| ExitCode::SUCCESS)

@@ -5,6 +5,7 @@
 //! kernel through [`Host`] only, decides nothing.
 
 pub mod journal;
+pub mod times;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::state::store::Store;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Phase};
 use journal::{FileJournal, Journal};
+use times::Laps;
 
 /// Time for giving up a reservation, beside the deadline that ran out.
 const GRACE: Duration = Duration::from_secs(2);
@@ -40,8 +42,10 @@ pub fn apply(
     deadline: &Deadline,
 ) -> Result<()> {
     let mut done = Vec::new();
+    let mut laps = Laps::start();
     for step in steps {
         let result = run(step, record, host, journal, deadline, &mut done);
+        laps.end(step.describe());
         if let Err(cause) = result {
             done.reverse();
             return Err(both(cause, &teardown(&done, host)));
@@ -71,8 +75,10 @@ fn run(
 /// Runs undos in the given order; one that fails does not stop the next.
 pub fn teardown(undos: &[Undo], host: &mut dyn Host) -> ErrorList {
     let mut errors = ErrorList::new();
+    let mut laps = Laps::start();
     for undo in undos {
         errors.keep(host.undo(undo));
+        laps.end(undo.describe());
     }
     errors
 }
@@ -180,7 +186,9 @@ fn build(
 ) -> Result<EndpointRecord> {
     let (building, opening) = steps.split_at(opening(steps));
     apply(building, record, host, journal, deadline)?;
+    let mut laps = Laps::start();
     let record = activate(store, host, deadline)?;
+    laps.end("note that it stands");
     apply(opening, &record, host, journal, deadline)?;
     host.commit()?;
     Ok(record)

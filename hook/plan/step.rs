@@ -399,6 +399,24 @@ impl Step {
     }
 }
 
+impl Undo {
+    /// For logs: verb and object.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::ReleaseGeneration => "unload what this attempt loaded".into(),
+            Self::ReleaseUplinks => "detach from_wire where nobody is left".into(),
+            Self::ReleasePorts => "give the ports for masquerading back".into(),
+            Self::DeletePair { primary } => format!("delete netkit pair {primary}"),
+            Self::ClearMaps { id } => format!("clear the maps of endpoint {id}"),
+            Self::DetachPrograms { .. } => "detach the container's programs".into(),
+            Self::RemoveProxies { .. } => "stop listening to questions".into(),
+            Self::RetractPorts { .. } => "take the published ports back".into(),
+            Self::RetractAddresses { .. } => "deliver to the addresses no longer".into(),
+        }
+    }
+}
+
 /// "192.0.2.7, 192.0.2.8 (eth0)".
 fn list(lan: &[LanSpec]) -> String {
     let of = |spec: &LanSpec| {

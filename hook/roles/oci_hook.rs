@@ -16,6 +16,7 @@ use super::oci_state::{self, Stage};
 use super::{failures, reap};
 use crate::annotations::{self, AddressWish, Wishes};
 use crate::apply;
+use crate::apply::times::Laps;
 use crate::config::{Config, PATH};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
@@ -126,9 +127,12 @@ fn engine(paths: &Paths) -> Result<Engine> {
 
 fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> Result<()> {
     let paths = &environment.paths;
+    let mut laps = Laps::start();
     let config = environment.load_config()?;
+    laps.end("read the config");
     let process = Process::open(request.pid)?;
     let mut seen = look(request, &config, paths, &process)?;
+    laps.end("look at host, container and records");
     // What cannot work is refused here, before anything is touched, even other people's leftovers:
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
     let first = match seen.plan(request, &config) {
@@ -140,6 +144,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         }
         other => other,
     }?;
+    laps.end("plan");
     name_servers(paths, &process, &seen, &first)?;
     caps::drop_to_needed()?;
 
@@ -150,6 +155,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     } else {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
+    laps.end("clear up after the dead");
     let replan = |seen: &Seen| seen.plan(request, &config);
     let mut decision = first;
     // An address that is leased may turn out to be some machine's: then the next one may do.
@@ -196,6 +202,7 @@ fn attempt(
     deadline: &Deadline,
 ) -> Result<Result<()>> {
     let cookie = seen.namespace.cookie;
+    let mut laps = Laps::start();
     // Before the reservation, which without it would look like a dead hook's.
     let endpoint = store.lock_endpoint(cookie, deadline)?;
     let settled = decide(store, seen, decision, replan, deadline)
@@ -212,6 +219,7 @@ fn attempt(
     };
     let (record, steps) = (&plan.record, &plan.steps);
     let netns = seen.netns.try_clone()?;
+    laps.end("reserve");
     match apply::create(paths, endpoint, record, steps, netns, deadline) {
         Ok(built) => {
             report(&built);

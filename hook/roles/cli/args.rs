@@ -38,6 +38,9 @@ pub enum Command {
         /// The hook's stage.
         #[arg(value_enum)]
         stage: HookStage,
+        /// Say on standard error how long each part took, in microseconds.
+        #[arg(long)]
+        times: bool,
     },
     /// Show what `hook create` would do for a container state on standard input; touches nothing.
     Plan(Output),
