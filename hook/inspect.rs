@@ -122,6 +122,18 @@ pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Option<Counters
     load::open_maps(&pins)?.counters(id)
 }
 
+/// What an endpoint's tables take of the kernel's memory, bytes; 0 while no programs are loaded.
+///
+/// # Errors
+/// When the maps cannot be read.
+pub fn memory_bytes(paths: &Paths, id: EndpointId) -> Result<u64> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    if !load::has_maps(&pins) {
+        return Ok(0);
+    }
+    load::open_maps(&pins)?.memory_bytes(id)
+}
+
 /// What an endpoint's programs refused, on record; nothing while none are loaded.
 ///
 /// # Errors

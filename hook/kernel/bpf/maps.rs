@@ -28,6 +28,7 @@ use crate::types::reach::Reach;
 mod counters;
 mod denied;
 mod lan;
+mod memory;
 mod names;
 mod nat;
 mod published;
@@ -317,27 +318,14 @@ impl Maps {
             }
         };
         note(self.clear_ports(number));
-        let (first_key, second_key) = (2 * number, 2 * number + 1);
         // Outer maps take no batches of deletions; each waits, so they wait together.
-        let outer = [
-            ("clear nk_flows", &self.flows, first_key),
-            ("clear nk_flows", &self.flows, second_key),
-            ("clear nk_rules", &self.rules, first_key),
-            ("clear nk_rules", &self.rules, second_key),
-            ("clear nk_denied", &self.denied, first_key),
-            ("clear nk_denied", &self.denied, second_key),
-            ("clear nk_names", &self.names, first_key),
-            ("clear nk_names", &self.names, second_key),
-            ("clear nk_queries", &self.queries, number),
-            ("clear nk_resolved", &self.resolved, number),
-            ("clear nk_learned", &self.learned, number),
-            ("clear nk_refused", &self.refused, number),
-            ("clear nk_nats", &self.nats, number),
-        ];
+        let tables = self.tables(number);
         thread::scope(|scope| {
-            let deletions: Vec<_> = outer
+            let deletions: Vec<_> = tables
                 .iter()
-                .map(|(what, map, key)| scope.spawn(move || remove(map, *key).context(*what)))
+                .map(|(name, map, key)| {
+                    scope.spawn(move || remove(map, *key).context(format!("clear {name}")))
+                })
                 .collect();
             for deletion in deletions {
                 note(joined(deletion.join()));

@@ -100,14 +100,10 @@ impl<K: Plain, V: Plain> Map<K, V> {
         let Some(id) = outer.lookup(&key).context(what())? else {
             return Ok(None);
         };
-        // SAFETY: takes a number and gives a descriptor.
-        let fd = match owned(unsafe { raw::bpf_map_get_fd_by_id(id) }) {
-            Ok(fd) => fd,
-            // Replaced or removed in between.
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(e) => return Err(e).context(what()),
-        };
-        Self::checked(fd).context(what()).map(Some)
+        match map_by_id(id).context(what())? {
+            Some(fd) => Self::checked(fd).context(what()).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Creates a map without a pin.
@@ -315,6 +311,28 @@ pub(super) fn shape(map: BorrowedFd<'_>) -> Result<Shape> {
         max_entries: info.max_entries,
         flags: info.map_flags,
     })
+}
+
+/// Opens a map by `bpf_map_info.id`, which is what an outer map's lookup gives; `None` if it was
+/// replaced or removed since.
+pub(super) fn map_by_id(id: u32) -> Answer<Option<OwnedFd>> {
+    // SAFETY: takes a number and gives a descriptor.
+    match owned(unsafe { raw::bpf_map_get_fd_by_id(id) }) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What a map takes of the kernel's memory, bytes, as the kernel counts it: `memlock` of its
+/// descriptor in /proc (kernel/bpf/syscall.c, bpf_map_show_fdinfo). A trie's inner nodes are not in it.
+pub(super) fn memory_bytes(map: BorrowedFd<'_>) -> Result<u64> {
+    let path = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
+    let text = std::fs::read_to_string(&path).context(format!("read {path}"))?;
+    let value = text.lines().find_map(|l| l.strip_prefix("memlock:"));
+    value
+        .and_then(|v| v.trim().parse().ok())
+        .ok_or_else(|| Error::new(Kind::Kernel, format!("{path} names no memory")))
 }
 
 /// Opens what is pinned at a path.

@@ -27,6 +27,7 @@ struct Answer {
     generation: String,
     epoch: u32,
     attached: Vec<String>,
+    memory_bytes: u64,
     traffic: Both<TrafficRow>,
     drops: Drops,
 }
@@ -58,6 +59,7 @@ pub(super) fn run(
         generation: view.record.generation.clone(),
         epoch: view.policy.epoch,
         attached: view.attached.clone(),
+        memory_bytes: inspect::memory_bytes(&environment.paths, view.record.id)?,
         traffic: endpoint::traffic(&counters),
         drops: endpoint::drops(&counters),
     };
@@ -116,6 +118,7 @@ fn text(answer: &Answer) -> String {
         answer.attached.join(", ")
     };
     line("programs", format!("{attached} ({})", answer.generation));
+    line("memory", render::bytes(answer.memory_bytes));
     line("since", summary.created.clone());
     for (direction, rules, traffic, drops) in [
         (
