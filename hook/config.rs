@@ -78,11 +78,11 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            flows_out: 4096,
-            flows_in: 2048,
+            flows_out: 2048,
+            flows_in: 1024,
             rules: 100_000,
             denied: 256,
-            learned: 2048,
+            learned: 1024,
         }
     }
 }

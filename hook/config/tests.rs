@@ -16,11 +16,11 @@ fn no_text_is_the_default() {
     assert_eq!(Config::parse("").unwrap(), Config::default());
     assert_eq!(Config::parse("# nothing\n").unwrap(), Config::default());
     let limits = Limits {
-        flows_out: 4096,
-        flows_in: 2048,
+        flows_out: 2048,
+        flows_in: 1024,
         rules: 100_000,
         denied: 256,
-        learned: 2048,
+        learned: 1024,
     };
     assert_eq!(Config::default().limits, limits);
 }
@@ -90,7 +90,7 @@ ingress = ""
             flows_in: 1,
             rules: 5,
             denied: 9,
-            learned: 2048
+            learned: 1024
         }
     );
     assert!(config.allow_net_admin && config.audit_allowed);
