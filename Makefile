@@ -9,13 +9,14 @@
 #   make bench   how fast it is beside the ways without it, in a guest that counts instructions
 #   make bench-full  the same at length, with plots, into tests/bench/results
 #   make bench-tail  the slowest answers of 1, 2 and 4 busy containers on a host (tests/bench/tail/run)
+#   make bench-hook  how long the hook takes, part by part, and beside other tools
 #   make test    everything: check, then the whole suite in guests with both kernels
 #
 # Each installs what it needs from Debian first and says what; it asks unless YES=1 or CI is set.
 
 CARGO ?= cargo
 
-.PHONY: all bench bench-full bench-tail build check deb demo fuzz install rpm test deps fmt clean
+.PHONY: all bench bench-full bench-hook bench-tail build check deb demo fuzz install rpm test deps fmt clean
 
 all: build
 
@@ -42,6 +43,9 @@ bench: deps
 
 bench-full: deps
 	@tests/bench/run --full --results tests/bench/results
+
+bench-hook: deps
+	@tests/bench/hook
 
 bench-tail: deps
 	@tests/bench/tail/run

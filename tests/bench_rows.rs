@@ -16,7 +16,7 @@ mod guest {
         workloads: &'static [&'static str],
     }
 
-    const PHASES: [Phase; 4] = [
+    const PHASES: [Phase; 5] = [
         Phase {
             name: "bare host",
             variants: &[
@@ -38,8 +38,13 @@ mod guest {
         },
         Phase {
             name: "beside containers",
-            variants: &["host", "host, with a container"],
+            variants: &["host", "host, an empty program", "host, with a container"],
             workloads: &["udp64-out", "udp64-in", "tcp-in"],
+        },
+        Phase {
+            name: "long lists",
+            variants: &["1 rule", "100,000 rules"],
+            workloads: &["udp64-out"],
         },
         Phase {
             name: "host with conntrack",

@@ -1,7 +1,7 @@
 """What the project wants to reach (goals.json), beside what was found. Pure but for reading that file.
 
 A goal's value comes from one place: `row`, a phase, variant and workload, as a ratio to the variant `to`;
-`setup`, ours to a tool's action; `passes`, the enqueues per packet of a variant and workload, less the
+`setup`, ours to a tool's action; `tail`, the p99 of two ways with the most copies; `passes`, the enqueues per packet of a variant and workload, less the
 host's; or `value`, a file of results and the keys that lead into it.
 """
 import json
@@ -29,6 +29,8 @@ def value(goal, results):
                 for name in (variant, "host")
             )
             return ours["median"] - hosts["median"]
+        if "tail" in goal:
+            return tail(results["tail"]["rows"], *goal["tail"])
         found = results
         for key in goal["value"]:
             found = found[key]
@@ -40,6 +42,14 @@ def value(goal, results):
 def rate(results, phase, variant, workload):
     rows = results["traffic"]["rows"]
     return only(rows, phase=phase, variant=variant, workload=workload)["median"]
+
+
+def tail(rows, theirs, ours):
+    """Their p99 to ours, of the rate at which that is largest."""
+    most = max(row["copies"] for row in rows)
+    shares = {row["share"] for row in rows}
+    cells = {(r["way"], r["share"]): r["p99"] for r in rows if r["copies"] == most}
+    return max(cells[theirs, share] / cells[ours, share] for share in shares if (ours, share) in cells)
 
 
 def only(rows, **wanted):

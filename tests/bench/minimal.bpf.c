@@ -60,4 +60,11 @@ int from_wire(struct __sk_buff *skb)
 	return bpf_redirect_peer(way.pair_ifindex, 0);
 }
 
+/* What any program at the uplink costs traffic that is not a container's. */
+SEC("tc")
+int nothing(struct __sk_buff *skb)
+{
+	return NEXT;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -66,7 +66,7 @@ class Minimal:
             pair_ifindex,
             socket.inet_aton(address),
         )
-        run("bpftool", "prog", "loadall", str(self.object), self.pins, "pinmaps", self.pins)
+        self.load()
         value = [f"{byte:02x}" for byte in way]
         key = ["key", "hex", "00", "00", "00", "00"]
         run("bpftool", "map", "update", "pinned", f"{self.pins}/{MAP}", *key, "value", "hex", *value)
@@ -74,6 +74,14 @@ class Minimal:
             attach_first(f"{self.pins}/from_container", pair_ifindex, OUTWARD[kind]),
             attach_first(f"{self.pins}/from_wire", uplink["ifindex"], TCX_INGRESS),
         ]
+
+    def load(self):
+        run("bpftool", "prog", "loadall", str(self.object), self.pins, "pinmaps", self.pins)
+
+    def attach_nothing(self):
+        """The program that does nothing, to the uplink alone."""
+        self.load()
+        self.links = [attach_first(f"{self.pins}/nothing", link("eth0")["ifindex"], TCX_INGRESS)]
 
     def detach(self):
         for fd in self.links:

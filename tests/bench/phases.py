@@ -133,7 +133,11 @@ class BesideContainers(Phase):
     quick = (None, {"udp64-out", "udp64-in", "tcp-in"})
 
     def all_variants(self, programs):
-        return [variants.Host(), variants.HostBesideContainer(programs.binary)]
+        return [
+            variants.Host(),
+            variants.HostBesideNothing(programs.minimal),
+            variants.HostBesideContainer(programs.binary),
+        ]
 
     def all_workloads(self, programs):
         return workloads.outward(programs.flood)
@@ -143,7 +147,7 @@ class LongLists(Phase):
     """A container with one rule, and others with more."""
 
     name = "long lists"
-    quick = (set(), set())
+    quick = ({"100,000 rules"}, {"udp64-out"})
 
     def all_variants(self, programs):
         return [variants.ManyRules(programs.binary, count) for count in (1, 1_000, 100_000)]

@@ -63,6 +63,10 @@ def setup_rows(times):
     return rows
 
 
+def with_rows(times):
+    return {**times, "rows": setup_rows(times)}
+
+
 def complete(raw):
     """What goes into the JSON: the raw numbers and what follows from them."""
     result = {**raw, "rows": [row for phase in raw["phases"] for row in rows_of(phase)]}
@@ -96,6 +100,9 @@ def traffic(result):
     for phase in result["phases"]:
         yield f"### {phase['name'].capitalize()}"
         yield ""
+        if phase.get("about", result["about"]) != result["about"]:
+            yield "Measured by itself:"
+            yield from about(phase["about"])
         yield from rates(phase, result["rows"])
         yield "Instructions (without -icount: ns) for a packet, MiB or transaction:"
         yield ""
@@ -152,24 +159,66 @@ def find(rows, phase, variant, workload):
     )
 
 
-def setup(result):
-    yield "## Set-up"
-    yield ""
+def setup(times, rows):
     lines = []
-    for tool in result["setup"]["order"]:
+    for tool in times["order"]:
         line = [tool]
         for action in ("first_add", "add", "delete"):
-            row = next(
-                r for r in result["setup_rows"] if (r["tool"], r["action"]) == (tool, action)
-            )
+            row = next(r for r in rows if (r["tool"], r["action"]) == (tool, action))
             line += [f"{row['median']:.1f} ±{row['spread']:.1%}", f"{row['ratio_of_ours']:.2f}"]
         lines.append(line)
     heads = [head for name in ("first", "next", "removal") for head in (f"{name}, ms", "ours ÷")]
     yield from table(["", *heads], lines)
-    spawn = median(result["setup"]["spawn_ms"])
-    rounds = len(result["setup"]["spawn_ms"])
+    spawn = median(times["spawn_ms"])
+    rounds = len(times["spawn_ms"])
     yield f"{rounds} rounds; each has {spawn:.1f} ms in it to start a program and wait for it."
     yield ""
+
+
+def hook(result):
+    facts = result["about"]
+    yield "## The hook's time"
+    yield ""
+    icount = f"-icount {facts['icount']}" if facts["icount"] else "no -icount: wall-clock time"
+    yield f"Linux {facts['kernel']}; QEMU {facts['qemu']}, {icount}, 1 CPU; {facts['oci_netkit']};"
+    yield f"{facts['rounds']} rounds, medians. `make bench-hook`."
+    yield ""
+    yield from setup(result["beside"], result["beside"]["rows"])
+    for stage, times in result["parts"].items():
+        yield f"`hook {stage}`, {times['whole']:.1f} ms as its caller sees it:"
+        yield ""
+        yield from table(
+            ["part", "ms"],
+            [[name, f"{ms:.2f}"] for name, ms in times["parts"].items() if ms >= 0.005],
+        )
+    count = next(iter(result["tools"].values()))["containers"]
+    yield f"{count:,} containers that stay; memory is what the kernel has for itself, per container:"
+    yield ""
+    heads = ["", "first, ms", "last, ms", "last ÷ first", "namespace, KiB", "connected, KiB"]
+    yield from table(
+        heads,
+        [
+            [
+                tool,
+                *(f"{found[key]:.1f}" for key in ("first_ms", "last_ms")),
+                f"{found['last_to_first']:.2f}",
+                *(f"{found[key]:.0f}" for key in ("namespace_kib", "connected_kib")),
+            ]
+            for tool, found in result["tools"].items()
+        ],
+    )
+    yield f"Tables of a container of ours at default limits: {result['tables_mib']:.2f} MiB."
+    yield ""
+    yield "Several that start at once, ms until the last is connected:"
+    yield ""
+    counts = [run["containers"] for run in next(iter(result["at_once"].values()))]
+    yield from table(
+        ["", *map(str, counts)],
+        [
+            [tool, *(f"{run['ms']:.1f}" + " (failed)" * bool(run["failed"]) for run in runs)]
+            for tool, runs in result["at_once"].items()
+        ],
+    )
 
 
 def passes(result):
@@ -194,7 +243,7 @@ def passes(result):
         )
 
 
-PARTS = {"traffic": traffic, "passes": passes}
+PARTS = {"traffic": traffic, "passes": passes, "hook": hook}
 
 
 def text(results):
@@ -206,7 +255,9 @@ def text(results):
         if name in results:
             yield from part(results[name])
     if "setup" in results.get("traffic", ()):
-        yield from setup(results["traffic"])
+        yield "## Set-up"
+        yield ""
+        yield from setup(results["traffic"]["setup"], results["traffic"]["setup_rows"])
 
 
 def load(directory):

@@ -38,17 +38,25 @@ class Hook:
         if egress is not None:
             keys["egress"] = " ".join(egress)
         annotations = {f"io.oci-netkit.{key}": value for key, value in keys.items()}
-        self._call("create", id=id, status="created", pid=pid, annotations=annotations)
+        self.run("hook", "create", stdin=self.created(id, pid, annotations))
 
     def poststop(self, id):
-        self._call("poststop", id=id, status="stopped")
+        self.run("hook", "poststop", stdin=self.stopped(id))
 
-    def _call(self, stage, **state):
-        state.update(ociVersion="1.0.2", bundle=str(self.bundle))
-        self.run("hook", stage, stdin=json.dumps(state))
+    def created(self, id, pid, annotations):
+        return self._state(id=id, status="created", pid=pid, annotations=annotations)
+
+    def stopped(self, id):
+        return self._state(id=id, status="stopped")
+
+    def _state(self, **state):
+        return json.dumps({"ociVersion": "1.0.2", "bundle": str(self.bundle), **state})
+
+    def command(self, *args):
+        return [self.binary, "--config", str(self.config), *args]
 
     def run(self, *args, stdin=""):
-        return run(self.binary, "--config", str(self.config), *args, stdin=stdin)
+        return run(*self.command(*args), stdin=stdin)
 
     def show(self, id):
         return json.loads(self.run("show", id, "--json"))
@@ -69,6 +77,19 @@ class OciNetkitSetup:
 
     def delete(self, namespace, n):
         self.hook.poststop(f"setup{n}")
+
+    def created(self, namespace, n):
+        """What a runtime tells the hook of the container of add()."""
+        annotations = {"address": "auto4", "egress": " ".join(self.RULES)}
+        keys = {f"io.oci-netkit.{key}": value for key, value in annotations.items()}
+        return self.hook.created(f"setup{n}", namespace.pid, keys)
+
+    def stopped(self, n):
+        return self.hook.stopped(f"setup{n}")
+
+    def memory_bytes(self, n):
+        """Of the tables of a container, as the kernel counts."""
+        return self.hook.show(f"setup{n}")["memory_bytes"]
 
     def reset(self):
         self.hook.run("unload")

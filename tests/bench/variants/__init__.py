@@ -8,7 +8,7 @@ from .host import Host
 from .netavark import NetavarkDefault
 from .oci_netkit import HostBesideContainer, ManyRules, Masqueraded, OciNetkit
 from .published import PublishedHost, PublishedNetavark, PublishedOciNetkit
-from .redirect import NetkitRedirect, VethRedirect
+from .redirect import HostBesideNothing, NetkitRedirect, VethRedirect
 from .shared_uplink import Ipvlan, Macvlan
 from .veth_bridge_nft import VethBridgeNft
 from .veth_routed import VethRouted

@@ -3,6 +3,7 @@ kind of pair. On netkit they are the floor: nothing that redirects costs less. O
 show what is due to the pair alone. Not between containers."""
 import machine
 from minimal import Minimal
+from .host import Host
 from .oci_netkit import OciNetkit
 from .veth_routed import VethRouted
 
@@ -32,6 +33,21 @@ class NetkitRedirect(OciNetkit):
 
     def packets(self):
         return machine.sent(self.namespace)
+
+
+class HostBesideNothing(Host):
+    """A program that does nothing at the uplink: the floor for what ours costs the host itself."""
+
+    name = "host, an empty program"
+
+    def __init__(self, programs):
+        self.minimal = Minimal(programs)
+
+    def up(self):
+        self.minimal.attach_nothing()
+
+    def down(self):
+        self.minimal.detach()
 
 
 class VethRedirect(VethRouted):
