@@ -226,7 +226,10 @@ class Macvlan(Way):
 
     def connect(self, n, namespace):
         address = f"192.0.2.{70 + n}"
-        uplink_device(namespace, "macvlan mode bridge", f"{address}/24", f"via {machine.WIRE}")
+        # The same each time, as the wire's machine remembers it from the round before.
+        mac = f"address 02:00:00:00:01:{n:02x}"
+        next_hop = f"via {machine.WIRE}"
+        uplink_device(namespace, "macvlan mode bridge", f"{address}/24", next_hop, mac)
         return Place(namespace, address)
 
 
@@ -241,8 +244,8 @@ class Ipvlan(Way):
         return Place(namespace, address)
 
 
-def uplink_device(namespace, kind, address, next_hop):
-    machine.ip(f"link add link eth0 name eth0 netns {namespace.name} type {kind}")
+def uplink_device(namespace, kind, address, next_hop, mac=""):
+    machine.ip(f"link add link eth0 name eth0 {mac} netns {namespace.name} type {kind}")
     namespace.ip(
         f"""addr add {address} dev eth0
         link set eth0 up
