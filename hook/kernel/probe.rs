@@ -35,7 +35,8 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
     let mut links = link::list(&netlink)?;
     for link in &mut links {
         let device = Path::new("/sys/class/net").join(&link.name).join("device");
-        link.physical = device.exists();
+        // Of pairs there may be a thousand.
+        link.physical = link.kind.as_deref() != Some("netkit") && device.exists();
     }
     let (resolvers, search) = name_servers();
     Ok(HostFacts {

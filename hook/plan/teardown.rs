@@ -1,6 +1,8 @@
 //! What to take away after a container ended, and what a crash left behind. Pure: whether a
 //! process is dead is asked of the caller.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 
 use super::step::Undo;
@@ -68,13 +70,16 @@ pub fn gc(
                 .push((record.boot_id.clone(), record.cookie));
         }
     }
-    let is_known = |c: &NetnsCookie| {
-        records
-            .iter()
-            .any(|r| r.cookie == *c && r.boot_id == boot_id)
-            || damaged.contains(c)
-    };
-    teardown.unpin = pins.iter().copied().filter(|c| !is_known(c)).collect();
+    let of_this_boot = records.iter().filter(|r| r.boot_id == boot_id);
+    let known: HashSet<NetnsCookie> = of_this_boot
+        .map(|r| r.cookie)
+        .chain(damaged.iter().copied())
+        .collect();
+    teardown.unpin = pins
+        .iter()
+        .copied()
+        .filter(|c| !known.contains(c))
+        .collect();
     let stands = |c: &NetnsCookie| pins.contains(c);
     teardown.damaged = damaged.iter().copied().filter(|c| !stands(c)).collect();
     teardown

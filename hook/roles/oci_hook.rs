@@ -152,7 +152,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     let cookie = seen.namespace.cookie;
     if succeeds(&first, &seen.dead) || store.view().is_obstructed(cookie) {
         reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
-    } else {
+    } else if !seen.dead.is_empty() || reap::is_needed(environment, &store, &seen.known) {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
     laps.end("clear up after the dead");

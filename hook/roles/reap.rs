@@ -60,6 +60,21 @@ pub fn after(
     reaped.errors
 }
 
+/// Whether a create that found these endpoints alive leaves anything to clear up: the members of each
+/// are asked, and the names of files and pins. Most starts find nothing, and a look at every record
+/// would make them the slower the more containers there are.
+pub fn is_needed(environment: &Environment, store: &Store, alive: &Ledger) -> bool {
+    let cookies: HashSet<NetnsCookie> = alive.endpoints.iter().map(|e| e.cookie).collect();
+    // A lone member is known to live.
+    let is_settled = |e: &EndpointRecord| {
+        e.phase == Phase::Active && (e.members.len() == 1 || !e.members.iter().any(is_dead))
+    };
+    let pins = Pins::new(&environment.paths.bpffs_dir).endpoints();
+    !alive.endpoints.iter().all(is_settled)
+        || !store.view().is_tidy(&cookies)
+        || !pins.is_ok_and(|pins| pins.iter().all(|c| cookies.contains(c)))
+}
+
 /// Before a create: if somebody is at it already, that is enough; a failure here is nobody's reason
 /// to fail, so it is only logged.
 pub fn dead(environment: &Environment, store: &Store, boot_id: &str, deadline: &Deadline) {

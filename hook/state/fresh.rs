@@ -27,6 +27,11 @@ impl View {
             None
         })
     }
+
+    /// Whether there is no note, or one that is not damaged.
+    pub(super) fn is_fresh_readable(&self) -> bool {
+        read_json::<Fresh>(&self.file(FILE)).is_ok()
+    }
 }
 
 impl Store {

@@ -1,16 +1,50 @@
 //! Files that nobody will ever ask for again: what a killed process was writing, locks of
 //! endpoints that are gone, and what a power cut damaged where the directory outlives the boot.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::store::{LedgerLock, Store, cookie_of, list, remove_file};
+use super::store::{LedgerLock, Store, View, cookie_of, list, remove_file};
 use crate::error::{Context, ErrorList, Result};
 use crate::types::id::NetnsCookie;
 
 /// Start of the extension of a file that is being written; the writer's pid follows.
 pub(super) const TEMPORARY: &str = "tmp-";
+
+impl View {
+    /// Whether there are files of these endpoints only, finished ones, and nobody is building: then
+    /// nothing is to be swept, recovered or forgotten. Reads names, no file of an endpoint.
+    #[must_use]
+    pub fn is_tidy(&self, endpoints: &HashSet<NetnsCookie>) -> bool {
+        let theirs = |path: &Path| {
+            let extension = path.extension().and_then(|e| e.to_str());
+            matches!(extension, Some("json" | "lock"))
+                && cookie_of(path).is_some_and(|c| endpoints.contains(&c))
+        };
+        let finished = |dir: &str| {
+            let is_finished = |path: &Path| {
+                let extension = path.extension().and_then(|e| e.to_str());
+                !extension.is_some_and(|e| e.starts_with(TEMPORARY))
+            };
+            holds(&self.file(dir), &is_finished) && holds(&self.lasting_file(dir), &is_finished)
+        };
+        holds(&self.endpoints_dir(), &theirs)
+            && self.journals().is_ok_and(|journals| journals.is_empty())
+            && finished("")
+            && self.failures().is_ok()
+            && self.is_fresh_readable()
+    }
+}
+
+/// Whether all paths of a directory are so; one that is missing has none.
+fn holds(dir: &Path, is_so: &dyn Fn(&Path) -> bool) -> bool {
+    match fs::read_dir(dir) {
+        Ok(mut entries) => entries.all(|e| e.is_ok_and(|e| is_so(&e.path()))),
+        Err(e) => e.kind() == ErrorKind::NotFound,
+    }
+}
 
 impl Store {
     /// Removes them; never stops.

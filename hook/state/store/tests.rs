@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::*;
@@ -67,6 +67,40 @@ fn reserved_record_is_creating_then_active_then_gone() {
     store.remove(&lock, r.cookie, "boot").unwrap();
     assert!(store.view().contents().unwrap().records.is_empty());
     assert_eq!(store.update(&lock, &r).unwrap_err().kind(), Kind::Conflict);
+}
+
+#[test]
+fn state_is_tidy_with_finished_files_of_the_living_only() {
+    let place = Place::new("tidy");
+    let store = Store::open(&place.0).unwrap();
+    let living = HashSet::from([NetnsCookie(5)]);
+    let is_tidy = || store.view().is_tidy(&living);
+    assert!(is_tidy());
+    let r = record(5, "boot");
+    store
+        .reserve(&store.lock_ledger(&now()).unwrap(), &r)
+        .unwrap();
+    drop(store.lock_endpoint(r.cookie, &now()).unwrap());
+    assert!(is_tidy());
+    assert!(!store.view().is_tidy(&HashSet::new()));
+    let record = store.view().record_path(r.cookie);
+    for left in [
+        store.view().record_path(NetnsCookie(6)),
+        record.with_extension("tmp-1"),
+        record.with_file_name("6.lock"),
+        record.with_file_name("odd.json"),
+        store.view().journal_path(r.cookie),
+        place.0.state_dir.join("errors.tmp-1"),
+        place.0.state_dir.join("errors.json"),
+        place.0.state_dir.join("fresh.json"),
+        place.0.lasting_dir.join("leases.tmp-1"),
+    ] {
+        fs::create_dir_all(left.parent().unwrap()).unwrap();
+        fs::write(&left, "{").unwrap();
+        assert!(!is_tidy(), "{}", left.display());
+        fs::remove_file(&left).unwrap();
+        assert!(is_tidy());
+    }
 }
 
 #[test]
