@@ -137,11 +137,9 @@ impl RealHost {
     /// Whether other endpoints of this boot need what is shared: those of which that is true.
     /// Reservations count, as does a record that cannot be read: it may be one.
     fn has_others(&self, store: &Store, needs: fn(&EndpointRecord) -> bool) -> Result<bool> {
-        let contents = store.view().contents()?;
-        let other = |r: &EndpointRecord| {
+        store.view().has_any(&|r| {
             r.boot_id == self.record.boot_id && r.cookie != self.record.cookie && needs(r)
-        };
-        Ok(!contents.faulty.is_empty() || contents.records.iter().any(other))
+        })
     }
 
     fn ensure_generation(&mut self) -> Result<()> {

@@ -272,14 +272,24 @@ fn decide(
     deadline: &Deadline,
 ) -> Result<(Decision, LedgerLock)> {
     let lock = store.lock_ledger(deadline)?;
-    let ledger = store.view().ledger_and_leases(&seen.host.boot_id)?;
-    let ula = store.view().ula().or(seen.host.ula);
-    let decision = if ledger == seen.known && ula == seen.host.ula {
+    let view = store.view();
+    let ula = view.ula().or(seen.host.ula);
+    // A new endpoint only shares the host with others, and what they have they keep.
+    let stands = matches!(first, Decision::Create(_))
+        && ula == seen.host.ula
+        && view.is_all(&seen.known.endpoints)?
+        && view.leases() == seen.known.leases;
+    let decision = if stands {
         first
     } else {
-        seen.known = ledger;
-        seen.host.ula = ula;
-        replan(seen)?
+        let ledger = view.ledger_and_leases(&seen.host.boot_id)?;
+        if ledger == seen.known && ula == seen.host.ula {
+            first
+        } else {
+            seen.known = ledger;
+            seen.host.ula = ula;
+            replan(seen)?
+        }
     };
     if let (Decision::Create(plan), Some(ula)) = (&decision, ula) {
         keep_ula(store, &lock, &plan.record, ula)?;

@@ -5,6 +5,7 @@
 //! lock covers the choice of ids and addresses only, never a kernel call.
 //! A file that cannot be read is left where it is and reported; it never stops a start.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -136,6 +137,36 @@ impl View {
             endpoints,
             leases: Leases::default(),
         })
+    }
+
+    /// Whether these are all the records there are. By their names: an endpoint keeps its id, addresses and
+    /// ports from the first to the last moment of its file, and no two of a boot have the same name.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn is_all(&self, endpoints: &[EndpointRecord]) -> Result<bool> {
+        let names: HashSet<PathBuf> = endpoints
+            .iter()
+            .map(|e| self.record_path(e.cookie))
+            .collect();
+        let found = list(&self.dir.join(ENDPOINTS), "json")?;
+        Ok(found.len() == names.len() && found.iter().all(|path| names.contains(path)))
+    }
+
+    /// Whether one of the records is so, or cannot be read and may be. Reads no further than needed.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn has_any(&self, is_so: &dyn Fn(&EndpointRecord) -> bool) -> Result<bool> {
+        let paths = list(&self.dir.join(ENDPOINTS), "json")?;
+        Ok(paths
+            .iter()
+            .any(|path| match read_json::<EndpointRecord>(path) {
+                Ok(Some(record)) => path != &self.record_path(record.cookie) || is_so(&record),
+                // Removed since it was listed.
+                Ok(None) => false,
+                Err(_) => true,
+            }))
     }
 
     /// As [`View::ledger`], with the leases: for who gives addresses out.

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
-    NetkitMode, NetkitPolicy, NetkitScrub,
+    InfoData, InfoKind, InfoNetkit, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkLayerType, LinkMessage, NetkitMode, NetkitPolicy, NetkitScrub,
 };
 use nix::errno::Errno;
 
@@ -69,8 +69,14 @@ pub fn has_netkit(netlink: &Netlink) -> Option<bool> {
 /// # Errors
 /// When the kernel refuses.
 pub fn list(netlink: &Netlink) -> Result<Vec<Link>> {
-    let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let answers = netlink.dump(&request).context("list devices")?;
+    let mut request = LinkMessage::default();
+    // Statistics would be the most of each answer.
+    request
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let answers = netlink
+        .dump(&RouteNetlinkMessage::GetLink(request))
+        .context("list devices")?;
     Ok(answers.iter().filter_map(as_link).map(decode).collect())
 }
 

@@ -104,6 +104,31 @@ fn state_is_tidy_with_finished_files_of_the_living_only() {
 }
 
 #[test]
+fn whether_somebody_came_or_went_is_told_by_names() {
+    let place = Place::new("names");
+    let store = Store::open(&place.0).unwrap();
+    let lock = store.lock_ledger(&now()).unwrap();
+    let records = [record(5, "boot"), record(6, "boot")];
+    assert!(store.view().is_all(&[]).unwrap());
+    store.reserve(&lock, &records[0]).unwrap();
+    assert!(store.view().is_all(&records[..1]).unwrap());
+    assert!(!store.view().is_all(&[]).unwrap());
+    assert!(!store.view().is_all(&records).unwrap());
+    assert!(!store.view().is_all(&records[1..]).unwrap());
+
+    let has = |cookie: u64| {
+        let is_so = |r: &EndpointRecord| r.cookie == NetnsCookie(cookie);
+        store.view().has_any(&is_so).unwrap()
+    };
+    assert!(has(5) && !has(6));
+    let path = store.view().record_path(NetnsCookie(6));
+    fs::write(&path, "{").unwrap();
+    assert!(has(6) && has(7), "one that cannot be read may be any");
+    fs::remove_file(path).unwrap();
+    assert!(!has(7));
+}
+
+#[test]
 fn record_of_another_boot_gives_way_and_is_not_removed_by_ours() {
     let place = Place::new("boot");
     let store = Store::open(&place.0).unwrap();
