@@ -2,6 +2,7 @@
 //! it opens no [`crate::state::store::Store`] and runs no step.
 
 use crate::error::Result;
+use crate::kernel::bpf::maps::Maps;
 use crate::kernel::bpf::{attach, load};
 use crate::kernel::bpffs::Pins;
 use crate::kernel::netlink::{Netlink, link};
@@ -69,6 +70,16 @@ pub struct Datapath {
     pub pinned: Vec<NetnsCookie>,
 }
 
+/// The shared maps; `None` while no programs are loaded.
+fn maps(paths: &Paths) -> Result<Option<Maps>> {
+    let pins = Pins::new(&paths.bpffs_dir);
+    if load::has_maps(&pins) {
+        load::open_maps(&pins).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
 /// All endpoints of this boot.
 ///
 /// # Errors
@@ -79,11 +90,7 @@ pub fn endpoints(paths: &Paths, boot_id: &str) -> Result<Vec<EndpointView>> {
         return Ok(Vec::new());
     }
     let pins = Pins::new(&paths.bpffs_dir);
-    let maps = if load::has_maps(&pins) {
-        Some(load::open_maps(&pins)?)
-    } else {
-        None
-    };
+    let maps = maps(paths)?;
     let links = link::list(&Netlink::open()?)?;
     records
         .into_iter()
@@ -115,11 +122,7 @@ pub fn endpoints(paths: &Paths, boot_id: &str) -> Result<Vec<EndpointView>> {
 /// # Errors
 /// When the maps cannot be read.
 pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Option<Counters>> {
-    let pins = Pins::new(&paths.bpffs_dir);
-    if !load::has_maps(&pins) {
-        return Ok(None);
-    }
-    load::open_maps(&pins)?.counters(id)
+    maps(paths)?.map_or(Ok(None), |maps| maps.counters(id))
 }
 
 /// What an endpoint's tables take of the kernel's memory, bytes; 0 while no programs are loaded.
@@ -127,11 +130,7 @@ pub fn counters(paths: &Paths, id: Option<EndpointId>) -> Result<Option<Counters
 /// # Errors
 /// When the maps cannot be read.
 pub fn memory_bytes(paths: &Paths, id: EndpointId) -> Result<u64> {
-    let pins = Pins::new(&paths.bpffs_dir);
-    if !load::has_maps(&pins) {
-        return Ok(0);
-    }
-    load::open_maps(&pins)?.memory_bytes(id)
+    maps(paths)?.map_or(Ok(0), |maps| maps.memory_bytes(id))
 }
 
 /// What an endpoint's programs refused, on record; nothing while none are loaded.
@@ -139,11 +138,7 @@ pub fn memory_bytes(paths: &Paths, id: EndpointId) -> Result<u64> {
 /// # Errors
 /// When the maps cannot be read.
 pub fn denied(paths: &Paths, id: EndpointId) -> Result<Vec<Denied>> {
-    let pins = Pins::new(&paths.bpffs_dir);
-    if !load::has_maps(&pins) {
-        return Ok(Vec::new());
-    }
-    load::open_maps(&pins)?.denied(id)
+    maps(paths)?.map_or(Ok(Vec::new()), |maps| maps.denied(id))
 }
 
 /// Addresses that an endpoint learned by name; nothing while no programs are loaded.
@@ -151,11 +146,7 @@ pub fn denied(paths: &Paths, id: EndpointId) -> Result<Vec<Denied>> {
 /// # Errors
 /// When the maps cannot be read.
 pub fn learned(paths: &Paths, id: EndpointId) -> Result<Vec<Learned>> {
-    let pins = Pins::new(&paths.bpffs_dir);
-    if !load::has_maps(&pins) {
-        return Ok(Vec::new());
-    }
-    load::open_maps(&pins)?.learned(id)
+    maps(paths)?.map_or(Ok(Vec::new()), |maps| maps.learned(id))
 }
 
 /// Programs and links.

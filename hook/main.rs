@@ -4,13 +4,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use oci_netkit::apply::times;
 use oci_netkit::error::Error;
 use oci_netkit::roles::cli::args::{Cli, Command};
 use oci_netkit::roles::io::Io;
 use oci_netkit::roles::{cli, logging, oci_hook};
-
-/// What `hook --times` has logged, beside warnings.
-const TIMES: &str = "warn,times=debug";
 
 fn main() -> ExitCode {
     // crun starts hooks with every signal blocked; without this not even SIGTERM would end us.
@@ -26,9 +24,13 @@ fn main() -> ExitCode {
         stdout: &mut stdout,
     };
     let environment = cli::environment(&args);
-    let result = if let Command::Hook { stage, times } = args.command {
+    let result = if let Command::Hook {
+        stage,
+        times: wanted,
+    } = args.command
+    {
         // A hook inherits whatever environment the runtime has: it reads no variable.
-        logging::start(times.then_some(TIMES));
+        logging::start(wanted.then_some(times::FILTER));
         unblocked
             .and_then(|()| oci_hook::run(&mut io, &environment, stage.into()))
             .map(|()| ExitCode::SUCCESS)

@@ -44,8 +44,9 @@ pub fn apply(
     let mut done = Vec::new();
     let mut laps = Laps::start();
     for step in steps {
-        let result = run(step, record, host, journal, deadline, &mut done);
-        laps.end(step.describe());
+        let what = step.describe();
+        let result = run(step, &what, record, host, journal, deadline, &mut done);
+        laps.end(what);
         if let Err(cause) = result {
             done.reverse();
             return Err(both(cause, &teardown(&done, host)));
@@ -57,14 +58,14 @@ pub fn apply(
 /// One step: journal first, since SIGKILL may land between.
 fn run(
     step: &Step,
+    what: &str,
     record: &EndpointRecord,
     host: &mut dyn Host,
     journal: &mut dyn Journal,
     deadline: &Deadline,
     done: &mut Vec<Undo>,
 ) -> Result<()> {
-    let what = step.describe();
-    deadline.check(&what)?;
+    deadline.check(what)?;
     if let Some(undo) = step.undo(record) {
         journal.record(&undo).context("write journal")?;
         done.push(undo);

@@ -1,13 +1,14 @@
 //! How long the parts of a hook take, for `hook --times`.
 //!
-//! Elapsed time, microseconds, as records of level debug and target [`TARGET`], which nobody sees
-//! unless asked: waiting for the kernel is most of it, and part of what a user waits for.
+//! Elapsed time, microseconds, as log records that only [`FILTER`] shows: waiting for the kernel is
+//! most of it, and part of what a user waits for.
 
 use std::fmt::Display;
 use std::time::Instant;
 
-/// Of the log records.
-pub const TARGET: &str = "times";
+const TARGET: &str = "times";
+/// In the form of `RUST_LOG`: these records and warnings.
+pub const FILTER: &str = "warn,times=debug";
 
 /// Parts that follow on one another.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ impl Laps {
         Self(Instant::now())
     }
 
-    /// A part ends and the next begins: `create_pair: 1234 us`.
+    /// A part ends and the next begins: `bring the host end up: 88 us`.
     pub fn end(&mut self, part: impl Display) {
         let now = Instant::now();
         let us = now.duration_since(self.0).as_micros();

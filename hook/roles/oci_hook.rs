@@ -272,29 +272,34 @@ fn decide(
     deadline: &Deadline,
 ) -> Result<(Decision, LedgerLock)> {
     let lock = store.lock_ledger(deadline)?;
-    let view = store.view();
-    let ula = view.ula().or(seen.host.ula);
-    // A new endpoint only shares the host with others, and what they have they keep.
-    let stands = matches!(first, Decision::Create(_))
-        && ula == seen.host.ula
-        && view.is_all(&seen.known.endpoints)?
-        && view.leases() == seen.known.leases;
-    let decision = if stands {
+    let news = news(store.view(), seen, &first)?;
+    let ula = store.view().ula().or(seen.host.ula);
+    let decision = if news.is_none() && ula == seen.host.ula {
         first
     } else {
-        let ledger = view.ledger_and_leases(&seen.host.boot_id)?;
-        if ledger == seen.known && ula == seen.host.ula {
-            first
-        } else {
+        if let Some(ledger) = news {
             seen.known = ledger;
-            seen.host.ula = ula;
-            replan(seen)?
         }
+        seen.host.ula = ula;
+        replan(seen)?
     };
     if let (Decision::Create(plan), Some(ula)) = (&decision, ula) {
         keep_ula(store, &lock, &plan.record, ula)?;
     }
     Ok((decision, lock))
+}
+
+/// The ledger, if it is another one by now. A new endpoint only shares the host with others, and what
+/// they have they keep: for one, names tell.
+fn news(view: &View, seen: &Seen, first: &Decision) -> Result<Option<Ledger>> {
+    if matches!(first, Decision::Create(_))
+        && view.is_all(&seen.known.endpoints)?
+        && view.leases() == seen.known.leases
+    {
+        return Ok(None);
+    }
+    let now = view.ledger_and_leases(&seen.host.boot_id)?;
+    Ok((now != seen.known).then_some(now))
 }
 
 /// A prefix that was only drawn becomes this host's with the first address of it.

@@ -60,8 +60,8 @@ pub fn after(
     reaped.errors
 }
 
-/// Whether a create that found these endpoints alive leaves anything to clear up: the members of each
-/// are asked, and the names of files and pins. Most starts find nothing, and a look at every record
+/// Whether there is anything to clear up beside these endpoints, of which a create has seen that they
+/// live: names of files and pins tell. Most starts find nothing, and another look at every record
 /// would make them the slower the more containers there are.
 pub fn is_needed(environment: &Environment, store: &Store, alive: &Ledger) -> bool {
     let cookies: HashSet<NetnsCookie> = alive.endpoints.iter().map(|e| e.cookie).collect();

@@ -139,8 +139,9 @@ impl View {
         })
     }
 
-    /// Whether these are all the records there are. By their names: an endpoint keeps its id, addresses and
-    /// ports from the first to the last moment of its file, and no two of a boot have the same name.
+    /// Whether these are all the records there are. By their names: an endpoint keeps its id,
+    /// addresses and ports from the first to the last moment of its file, and no two of a boot have
+    /// the same name.
     ///
     /// # Errors
     /// When the directory cannot be listed.

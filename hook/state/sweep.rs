@@ -18,31 +18,22 @@ impl View {
     /// nothing is to be swept, recovered or forgotten. Reads names, no file of an endpoint.
     #[must_use]
     pub fn is_tidy(&self, endpoints: &HashSet<NetnsCookie>) -> bool {
-        let theirs = |path: &Path| {
-            let extension = path.extension().and_then(|e| e.to_str());
-            matches!(extension, Some("json" | "lock"))
-                && cookie_of(path).is_some_and(|c| endpoints.contains(&c))
+        let theirs = |path: &PathBuf| cookie_of(path).is_some_and(|c| endpoints.contains(&c));
+        let all_theirs = |extension| {
+            list(&self.endpoints_dir(), extension).is_ok_and(|paths| paths.iter().all(theirs))
         };
-        let finished = |dir: &str| {
-            let is_finished = |path: &Path| {
-                let extension = path.extension().and_then(|e| e.to_str());
-                !extension.is_some_and(|e| e.starts_with(TEMPORARY))
-            };
-            holds(&self.file(dir), &is_finished) && holds(&self.lasting_file(dir), &is_finished)
-        };
-        holds(&self.endpoints_dir(), &theirs)
+        let is_finished = |dir: &PathBuf| temporaries(dir).is_ok_and(|paths| paths.is_empty());
+        all_theirs("json")
+            && all_theirs("lock")
+            && self.swept().iter().all(is_finished)
             && self.journals().is_ok_and(|journals| journals.is_empty())
-            && finished("")
             && self.failures().is_ok()
             && self.is_fresh_readable()
     }
-}
 
-/// Whether all paths of a directory are so; one that is missing has none.
-fn holds(dir: &Path, is_so: &dyn Fn(&Path) -> bool) -> bool {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => entries.all(|e| e.is_ok_and(|e| is_so(&e.path()))),
-        Err(e) => e.kind() == ErrorKind::NotFound,
+    /// Directories in which files are written.
+    fn swept(&self) -> [PathBuf; 3] {
+        [self.file(""), self.endpoints_dir(), self.lasting_file("")]
     }
 }
 
@@ -51,7 +42,7 @@ impl Store {
     pub fn sweep(&self) -> ErrorList {
         let mut errors = ErrorList::new();
         let view = self.view();
-        for dir in [view.file(""), view.endpoints_dir(), view.lasting_file("")] {
+        for dir in view.swept() {
             for path in errors.keep(temporaries(&dir)).unwrap_or_default() {
                 errors.keep(remove_file(&path));
             }

@@ -28,10 +28,10 @@ use crate::types::reach::Reach;
 mod counters;
 mod denied;
 mod lan;
-mod memory;
 mod names;
 mod nat;
 mod published;
+mod tables;
 
 pub use counters::{Counters, Traffic};
 

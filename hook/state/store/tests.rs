@@ -86,14 +86,14 @@ fn state_is_tidy_with_finished_files_of_the_living_only() {
     let record = store.view().record_path(r.cookie);
     for left in [
         store.view().record_path(NetnsCookie(6)),
-        record.with_extension("tmp-1"),
+        record.with_extension("tmp-4194305"),
         record.with_file_name("6.lock"),
         record.with_file_name("odd.json"),
         store.view().journal_path(r.cookie),
-        place.0.state_dir.join("errors.tmp-1"),
+        place.0.state_dir.join("errors.tmp-4194305"),
         place.0.state_dir.join("errors.json"),
         place.0.state_dir.join("fresh.json"),
-        place.0.lasting_dir.join("leases.tmp-1"),
+        place.0.lasting_dir.join("leases.tmp-4194305"),
     ] {
         fs::create_dir_all(left.parent().unwrap()).unwrap();
         fs::write(&left, "{").unwrap();
