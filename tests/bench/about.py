@@ -41,14 +41,20 @@ def programs(args):
     return Programs(args.binary, flood, minimal)
 
 
-def facts(args):
+def guest(binary):
     return {
         "kernel": platform.release(),
         # The guest's root is the tree that QEMU runs in.
         "qemu": machine.run("dpkg-query", "-W", "-f", "${Version}", "qemu-system-x86"),
         "icount": os.environ.get("OCI_NETKIT_ICOUNT"),
         "cpus": os.cpu_count(),
-        "oci_netkit": machine.run(args.binary, "--version").strip(),
+        "oci_netkit": machine.run(binary, "--version").strip(),
+    }
+
+
+def facts(args):
+    return {
+        **guest(args.binary),
         "rules": OciNetkit.RULES,
         "rounds": args.rounds,
         "scale": args.scale,

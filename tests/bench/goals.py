@@ -1,8 +1,9 @@
 """What the project wants to reach (goals.json), beside what was found. Pure but for reading that file.
 
 A goal's value comes from one place: `row`, a phase, variant and workload, as a ratio to the variant `to`;
-`setup`, ours to a tool's action; `tail`, the p99 of two ways with the most copies; `passes`, the enqueues per packet of a variant and workload, less the
-host's; or `value`, a file of results and the keys that lead into it.
+`setup`, ours to a tool's action; `passes`, the enqueues per packet of a variant and workload, less the
+host's; `tail`, the p99 of two ways with the most copies; or `value`, a file of results and the keys that
+lead into it.
 """
 import json
 from pathlib import Path

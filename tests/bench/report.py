@@ -83,9 +83,13 @@ def table(head, lines):
     yield ""
 
 
-def about(facts):
+def guest(facts):
     icount = f"-icount {facts['icount']}" if facts["icount"] else "no -icount: wall-clock time"
-    yield f"Linux {facts['kernel']}; QEMU {facts['qemu']}, {icount}, {facts['cpus']} CPU;"
+    return f"Linux {facts['kernel']}; QEMU {facts['qemu']}, {icount}, {facts['cpus']} CPU;"
+
+
+def about(facts):
+    yield guest(facts)
     yield f"{facts['oci_netkit']}, {facts['rules']} rules; rounds: {facts['rounds']}, every second one"
     yield "backwards. Median, ± half of the range."
     yield ""
@@ -179,9 +183,8 @@ def hook(result):
     facts = result["about"]
     yield "## The hook's time"
     yield ""
-    icount = f"-icount {facts['icount']}" if facts["icount"] else "no -icount: wall-clock time"
-    yield f"Linux {facts['kernel']}; QEMU {facts['qemu']}, {icount}, 1 CPU; {facts['oci_netkit']};"
-    yield f"{facts['rounds']} rounds, medians. `make bench-hook`."
+    yield guest(facts)
+    yield f"{facts['oci_netkit']}; {facts['rounds']} rounds, medians. `make bench-hook`."
     yield ""
     yield from setup(result["beside"], result["beside"]["rows"])
     for stage, times in result["parts"].items():

@@ -33,17 +33,17 @@ class Hook:
         (self.bundle / "config.json").write_text(json.dumps(BUNDLE))
 
     def create(self, id, pid, address, egress, **others):
-        """Without `egress` (None), the profile's."""
-        keys = {"address": address, **others}
-        if egress is not None:
-            keys["egress"] = " ".join(egress)
-        annotations = {f"io.oci-netkit.{key}": value for key, value in keys.items()}
-        self.run("hook", "create", stdin=self.created(id, pid, annotations))
+        self.run("hook", "create", stdin=self.created(id, pid, address, egress, **others))
 
     def poststop(self, id):
         self.run("hook", "poststop", stdin=self.stopped(id))
 
-    def created(self, id, pid, annotations):
+    def created(self, id, pid, address, egress, **others):
+        """What a runtime says of a container. Without `egress` (None), the profile's."""
+        keys = {"address": address, **others}
+        if egress is not None:
+            keys["egress"] = " ".join(egress)
+        annotations = {f"io.oci-netkit.{key}": value for key, value in keys.items()}
         return self._state(id=id, status="created", pid=pid, annotations=annotations)
 
     def stopped(self, id):
@@ -73,16 +73,14 @@ class OciNetkitSetup:
         self.programs = [self.hook.binary]
 
     def add(self, namespace, n):
-        self.hook.create(f"setup{n}", namespace.pid, "auto4", self.RULES)
+        self.hook.run("hook", "create", stdin=self.created(namespace, n))
 
     def delete(self, namespace, n):
         self.hook.poststop(f"setup{n}")
 
     def created(self, namespace, n):
         """What a runtime tells the hook of the container of add()."""
-        annotations = {"address": "auto4", "egress": " ".join(self.RULES)}
-        keys = {f"io.oci-netkit.{key}": value for key, value in annotations.items()}
-        return self.hook.created(f"setup{n}", namespace.pid, keys)
+        return self.hook.created(f"setup{n}", namespace.pid, "auto4", self.RULES)
 
     def stopped(self, n):
         return self.hook.stopped(f"setup{n}")
