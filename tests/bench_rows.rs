@@ -169,6 +169,58 @@ mod guest {
 
     #[test]
     #[ignore = "needs the guest"]
+    fn a_short_run_tells_the_hooks_time_by_its_parts_and_beside_the_tools() {
+        host::start_clean();
+        let file = "/tmp/bench-hook.json";
+        let told = host::run(&[
+            "/src/tests/bench/hook_times",
+            "--binary",
+            cli::BINARY,
+            "--rounds=1",
+            "--containers=3",
+            "--edge=1",
+            "--at-once",
+            "2",
+            "--json",
+            file,
+        ]);
+        println!("{told}");
+        assert!(cli::list().is_empty());
+        let result: Value =
+            serde_json::from_str(&fs::read_to_string(file).expect("read it")).expect("JSON");
+        for (stage, parts) in [
+            (
+                "create",
+                &[
+                    "plan",
+                    "create netkit pair",
+                    "attach from_container, to_container",
+                ][..],
+            ),
+            (
+                "poststop",
+                &["detach the container's programs", "delete netkit pair"],
+            ),
+        ] {
+            let stage = &result["parts"][stage];
+            assert_positive(stage, &["whole"]);
+            assert_positive(&stage["parts"], parts);
+            assert_positive(&stage["parts"], &["start and end of the process"]);
+        }
+        assert_positive(&result, &["tables_mib"]);
+        for tool in TOOLS {
+            assert_positive(
+                &result["tools"][tool],
+                &["first_ms", "last_ms", "last_to_first"],
+            );
+            let together = &array(&result["at_once"], tool)[0];
+            assert_positive(together, &["ms"]);
+            assert_eq!(together["failed"], 0, "{tool}: {together}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs the guest"]
     fn a_redirected_packet_takes_no_further_softirq_and_one_of_veth_does() {
         let result = found("passes", &["--scale=0.05"]);
         let rows = array(&result, "rows");
