@@ -187,11 +187,14 @@ mod root {
         let start = Instant::now();
         let policy = policy(&text);
         let tables = compile(&policy).expect("compile");
+        let limits = Limits::default();
         let spec = MapSpec {
             policy: tables.rules,
             names: tables.names,
-            learned: Limits::default().learned,
-            denied: Limits::default().denied,
+            flows_out: limits.flows_out,
+            flows_in: limits.flows_in,
+            learned: limits.learned,
+            denied: limits.denied,
             ..map_spec(id)
         };
         let compile = start.elapsed();
