@@ -2,8 +2,8 @@
 //! `gc` leaves the host as it was before. strace(1) delivers the signal as a system call begins.
 //!
 //! By default after and before every line of the journal, and at some system calls and moments in
-//! between; with `OCI_NETKIT_KILLS=all` at every system call that changes something. With
-//! `OCI_NETKIT_HALF` at every second one of these: another guest takes the others.
+//! between; with `OCI_NETKIT_KILLS=all` at every system call that changes something. In
+//! `make test` at every fourth of these in each guest: `tests/run-guest --only net_kills` takes all.
 
 mod rig;
 
@@ -94,15 +94,7 @@ mod guest {
             }
         }
         let in_order = chosen.into_iter().filter_map(|at| calls.get(at));
-        halve(in_order.map(|(call, _)| call.clone()).collect())
-    }
-
-    /// This guest's half of them, or all.
-    fn halve<T>(all: Vec<T>) -> Vec<T> {
-        let Some(first) = host::half() else {
-            return all;
-        };
-        all.into_iter().skip(first).step_by(2).collect()
+        host::sample(in_order.map(|(call, _)| call.clone()).collect())
     }
 
     /// The record says that all of it stands.
@@ -191,7 +183,7 @@ mod guest {
         } else {
             8
         };
-        for n in halve((0..count).collect()) {
+        for n in host::sample((0..count).collect()) {
             let time = usual * n / count;
             let what = format!("create killed after {time:?} of {usual:?}");
             killed_create(&before, n % 4 == 3, &what, |create| {
@@ -231,7 +223,7 @@ mod guest {
             loads[loads.len() / 2].clone(),
             loads[loads.len() - 4].clone(),
         ]);
-        for call in &halve(chosen) {
+        for call in &host::sample(chosen) {
             let what = format!("first create killed at {call:?}");
             assert!(
                 killed_create(&before, false, &what, |create| kill_at(call, create)),
