@@ -47,7 +47,7 @@ fn own_process_lives_and_a_reaped_child_does_not() {
 
 #[test]
 fn capabilities_of_any_set_count_and_no_sets_mean_all() {
-    let spec = |caps: &str| -> Spec {
+    let spec = |caps: &str| -> Bundle {
         serde_json::from_str(&format!(
             r#"{{"ociVersion":"1.0.0","process":{{"user":{{"uid":0,"gid":0}},"cwd":"/"{caps}}}}}"#
         ))
@@ -77,14 +77,14 @@ fn only_the_full_identity_map_is_the_hosts() {
 
 #[test]
 fn prepared_resolv_conf_in_an_own_namespace_means_a_network_comes() {
-    let spec = |namespace: &str, source: &str| -> Spec {
+    let spec = |namespace: &str, source: &str| -> Bundle {
         serde_json::from_str(&format!(
             r#"{{"ociVersion":"1.0.0","linux":{{"namespaces":[{{"type":"network"{namespace}}}]}},
                 "mounts":[{{"destination":"/etc/resolv.conf","source":"{source}"}}]}}"#
         ))
         .unwrap()
     };
-    let expects = |s: &Spec| makes_own_namespace(s) && has_prepared_resolv_conf(s);
+    let expects = |s: &Bundle| makes_own_namespace(s) && has_prepared_resolv_conf(s);
     let podmans = "/run/containers/storage/overlay-containers/abc/userdata/resolv.conf";
     assert!(expects(&spec("", podmans)));
     assert!(!expects(&spec("", "/home/me/resolv.conf")));
