@@ -100,7 +100,8 @@ mod root {
                 mac: [2, 0, 0, 0, 0, 2],
                 mtu_bytes: 1500,
             };
-            let there = thread::spawn(move || netns.run(|| lan::probe(&spec(&far, &[address]))));
+            let there =
+                thread::spawn(move || netns.run(move || lan::probe(&spec(&far, &[address]))));
             let here = lan::probe(&spec(&host.uplink, &[address])).err();
             let there = there.join().unwrap().err();
             // Who hears the other first gives up, and may not be heard any more.

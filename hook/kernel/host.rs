@@ -69,6 +69,7 @@ pub struct RealHost {
     outside: Option<Netlink>,
     inside: Option<Netlink>,
     maps: Option<Maps>,
+    store: Option<Store>,
     deadline: Option<Deadline>,
 }
 
@@ -84,6 +85,7 @@ impl RealHost {
             outside: None,
             inside: None,
             maps: None,
+            store: None,
             deadline: None,
         }
     }
@@ -125,8 +127,16 @@ impl RealHost {
         Ok(self.maps.insert(maps))
     }
 
-    fn lock(&self) -> Result<(Store, Lock)> {
-        let store = Store::open(&self.paths)?;
+    fn store(&mut self) -> Result<Store> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => Store::open(&self.paths)?,
+        };
+        Ok(self.store.insert(store).clone())
+    }
+
+    fn lock(&mut self) -> Result<(Store, Lock)> {
+        let store = self.store()?;
         let patience = self.deadline.map_or(LOCK_PATIENCE, |deadline| {
             deadline.remaining().clamp(LOCK_GRACE, LOCK_PATIENCE)
         });
@@ -180,12 +190,12 @@ impl RealHost {
         maps.set_multicast_uplink(uplinks.first().map_or(0, |u| u.ifindex))
     }
 
-    fn reserve_ports(&self, ports: PortRange) -> Result<()> {
+    fn reserve_ports(&mut self, ports: PortRange) -> Result<()> {
         let (store, _lock) = self.lock()?;
         reserved_ports::reserve(&store, &self.record.boot_id, ports)
     }
 
-    fn release_ports(&self) -> Result<()> {
+    fn release_ports(&mut self) -> Result<()> {
         let (store, _lock) = self.lock()?;
         if self.has_others(&store, |r| r.nat.is_some())? {
             return Ok(());
@@ -404,7 +414,7 @@ impl Host for RealHost {
     }
 
     fn commit(&mut self) -> Result<()> {
-        Store::open(&self.paths)?.clear_fresh()
+        self.store()?.clear_fresh()
     }
 
     fn record(&self) -> &EndpointRecord {

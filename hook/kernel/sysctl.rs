@@ -25,8 +25,9 @@ pub fn set(
 ) -> Result<()> {
     let path = path(family, device, name)?;
     let what = format!("set {}={value}", path.display());
-    let work = || {
-        fs::write(&path, value).context("write")?;
+    let value = value.to_owned();
+    let work = move || {
+        fs::write(&path, &value).context("write")?;
         let now = fs::read_to_string(&path).context("read back")?;
         if now.trim() == value {
             return Ok(());

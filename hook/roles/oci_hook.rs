@@ -146,6 +146,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     }?;
     laps.end("plan");
     name_servers(paths, &process, &seen, &first)?;
+    seen.netns.leave();
     caps::drop_to_needed()?;
 
     let store = Store::open(paths)?;

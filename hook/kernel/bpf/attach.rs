@@ -50,26 +50,25 @@ pub fn attach_endpoint(
     let dir = pins.endpoint(cookie);
     bpffs::remove_dir(&dir)?;
     bpffs::ensure_dir(&dir)?;
+    let one = |(name, program, hook): &(&str, Program, u32)| {
+        let flags = if *hook == raw::BPF_TCX_INGRESS {
+            IN_FRONT
+        } else {
+            0
+        };
+        let path = dir.join(name);
+        let program = open_program(pins, generation, *program)?;
+        attach(program.as_fd(), primary_ifindex, *hook, flags, &path)
+            .context(format!("attach {name} to device {primary_ifindex}"))
+    };
+    let (first, others) = ENDPOINT_LINKS[..if guard { 3 } else { 2 }].split_at(1);
     thread::scope(|scope| {
-        let wanted = &ENDPOINT_LINKS[..if guard { 3 } else { 2 }];
         // Each waits for a grace period of its own.
-        let attaching: Vec<_> = wanted
-            .iter()
-            .map(|(name, program, hook)| {
-                let path = dir.join(name);
-                scope.spawn(move || {
-                    let flags = if *hook == raw::BPF_TCX_INGRESS {
-                        IN_FRONT
-                    } else {
-                        0
-                    };
-                    let program = open_program(pins, generation, *program)?;
-                    attach(program.as_fd(), primary_ifindex, *hook, flags, &path)
-                        .context(format!("attach {name} to device {primary_ifindex}"))
-                })
-            })
-            .collect();
+        let attaching: Vec<_> = others.iter().map(|l| scope.spawn(|| one(l))).collect();
         let mut errors = ErrorList::new();
+        for link in first {
+            errors.keep(one(link));
+        }
         for thread in attaching {
             errors.keep(
                 thread

@@ -219,11 +219,14 @@ impl Maps {
             let nat = spec
                 .nat
                 .map(|nat| scope.spawn(move || self.fill_nat(id, nat)));
-            let names = scope.spawn(|| self.fill_name_tables(spec));
+            let names = spec
+                .names
+                .as_ref()
+                .map(|_| scope.spawn(|| self.fill_name_tables(spec)));
             let rules = self.fill_rules(spec.slot, &spec.policy);
             joined(flows.join())?;
             joined(denied.join())?;
-            joined(names.join())?;
+            names.map_or_else(|| self.fill_name_tables(spec), |names| joined(names.join()))?;
             nat.map_or(Ok(()), |nat| joined(nat.join()))?;
             rules
         })?;

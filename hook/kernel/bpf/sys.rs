@@ -1,7 +1,7 @@
 //! The bpf(2) calls that libbpf-rs does not wrap, or wraps without types. Every call names what
 //! it relies on; nothing outside this file passes pointers to the kernel.
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -106,29 +106,40 @@ impl<K: Plain, V: Plain> Map<K, V> {
         }
     }
 
-    /// Creates a map without a pin.
+    /// Creates a map without a pin. Not by libbpf, which loads programs first to find out what every
+    /// kernel with netkit can do: name maps and account their memory to a cgroup.
     pub(super) fn create(name: &str, kind: u32, max_entries: u32, flags: u32) -> Result<Self> {
-        let name = cstring(name.as_bytes())?;
-        let opts = raw::bpf_map_create_opts {
-            sz: size_of::<raw::bpf_map_create_opts>() as raw::size_t,
+        let mut fields = raw::bpf_attr__bindgen_ty_1 {
+            map_type: kind,
+            key_size: bytes::<K>(),
+            value_size: bytes::<V>(),
+            max_entries,
             map_flags: flags,
             ..Default::default()
         };
-        let (key, value) = (bytes::<K>(), bytes::<V>());
-        // SAFETY: `name` ends with NUL and `opts` is initialised; both outlive the call.
+        // The last byte stays 0 (BPF_OBJ_NAME_LEN counts it).
+        let (_, room) = fields.map_name.split_last_mut().unzip();
+        for (to, from) in room.into_iter().flatten().zip(name.bytes()) {
+            *to = c_char::from_ne_bytes([from]);
+        }
+        let mut attr = raw::bpf_attr::default();
+        attr.__bindgen_anon_1 = fields;
+        // SAFETY: BPF_MAP_CREATE reads `attr`, of the size that is given and zeroed beyond the fields,
+        // and has no pointers in them.
         let fd = unsafe {
-            raw::bpf_map_create(
-                kind,
-                name.as_ptr(),
-                key,
-                value,
-                max_entries,
-                &raw const opts,
+            nix::libc::syscall(
+                nix::libc::SYS_bpf,
+                raw::BPF_MAP_CREATE,
+                &raw const attr,
+                size_of::<raw::bpf_attr>(),
             )
         };
-        let fd = owned(fd).context(format!("create map {}", name.to_string_lossy()))?;
+        let fd = Errno::result(fd).context(format!("create map {name}"))?;
+        let fd = c_int::try_from(fd)
+            .map_err(|_| Error::new(Kind::Internal, "bpf(2) gave no descriptor"))?;
         Ok(Self {
-            fd,
+            // SAFETY: the kernel just made this descriptor (close-on-exec); nobody else has it.
+            fd: unsafe { OwnedFd::from_raw_fd(fd) },
             types: PhantomData,
         })
     }
@@ -444,10 +455,6 @@ fn batch_opts() -> raw::bpf_map_batch_opts {
         sz: size_of::<raw::bpf_map_batch_opts>() as raw::size_t,
         ..Default::default()
     }
-}
-
-fn cstring(bytes: &[u8]) -> Result<CString> {
-    CString::new(bytes).map_err(|_| Error::new(Kind::Internal, "a name with a NUL byte"))
 }
 
 fn ptr<T>(value: &T) -> *const c_void {
