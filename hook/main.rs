@@ -13,7 +13,8 @@ use oci_netkit::roles::{cli, logging, oci_hook};
 fn main() -> ExitCode {
     // crun starts hooks with every signal blocked; without this not even SIGTERM would end us.
     let unblocked = oci_hook::unblock_signals();
-    let args = match Cli::try_parse() {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let args = match Cli::of_hook(&words).map_or_else(Cli::try_parse, Ok) {
         Ok(args) => args,
         Err(e) => return usage(&e),
     };

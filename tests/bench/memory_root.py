@@ -18,8 +18,8 @@ TREES = ["/usr/lib/x86_64-linux-gnu/xtables", "/etc"]
 LIVE = ["dev", "proc", "run", "sys"]
 
 
-def enter(programs):
-    """Makes it, with these programs beside its own, and goes there with this process alone."""
+def enter(tools):
+    """Makes it, with these tools' programs and files, and goes there with this process alone."""
     os.unshare(os.CLONE_NEWNS)
     run("mount", "--make-rprivate", "/")
     ROOT.mkdir()
@@ -28,9 +28,12 @@ def enter(programs):
         inside(name).symlink_to(f"usr/{name}")
     for tree in TREES:
         shutil.copytree(tree, inside(tree), symlinks=True)
-    for program in [*PROGRAMS, *programs]:
+    for program in [*PROGRAMS, *(path for tool in tools for path in tool.programs)]:
         for path in [program, *libraries(program)]:
             copy(path)
+    for path, text in [file for tool in tools for file in tool.files.items()]:
+        inside(path).parent.mkdir(parents=True, exist_ok=True)
+        inside(path).write_text(text)
     (ROOT / "tmp").mkdir()
     for name in LIVE:
         (ROOT / name).mkdir(exist_ok=True)

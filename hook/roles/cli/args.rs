@@ -1,5 +1,6 @@
 //! The command line as a type. Parses, never acts; help works without root, config or kernel.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +29,27 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// The command lines of hooks.d, `hook create` and `hook poststop`, and those that tell how long
+    /// these take, as clap reads them; `None` for any other. To build clap's tree of commands takes a millisecond of each start of a container.
+    #[must_use]
+    pub fn of_hook(args: &[OsString]) -> Option<Self> {
+        let (hook, stage, times) = match args {
+            [hook, stage] => (hook, stage, false),
+            [hook, stage, times] if times == "--times" => (hook, stage, true),
+            _ => return None,
+        };
+        let stage = HookStage::from_str(stage.to_str()?, false).ok()?;
+        (hook == "hook").then_some(Self {
+            config: None,
+            state_dir: None,
+            lasting_dir: None,
+            bpffs_dir: None,
+            command: Command::Hook { stage, times },
+        })
+    }
 }
 
 /// Noun commands never change the host; verb commands may.
@@ -226,4 +248,26 @@ pub struct Output {
     /// JSON with stable field names instead of a table.
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_hook(line: &str) -> Option<String> {
+        let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        Cli::of_hook(&args).map(|cli| format!("{cli:?}"))
+    }
+
+    #[test]
+    fn the_hooks_command_lines_are_read_as_clap_reads_them() {
+        for line in ["hook create", "hook poststop", "hook create --times"] {
+            let words = std::iter::once("oci-netkit").chain(line.split(' '));
+            let clap = Cli::try_parse_from(words).unwrap();
+            assert_eq!(of_hook(line).unwrap(), format!("{clap:?}"));
+        }
+        for line in ["hook", "hook Create", "hook create --time", "list create"] {
+            assert_eq!(of_hook(line), None, "{line}");
+        }
+    }
 }

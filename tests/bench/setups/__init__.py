@@ -1,6 +1,6 @@
 """Tools that connect a namespace. Each has a name, add(namespace, n) and delete(namespace, n) for
-the n-th container, reset(), after which the next add is like the first after boot, and programs,
-the paths of all it runs.
+the n-th container, reset(), after which the next add is like the first after boot, programs,
+the paths of all it runs, and files, texts by the paths at which it looks for them.
 
 To add one: a file here, a line in tools().
 """

@@ -13,6 +13,8 @@ IPTABLES = ["/usr/sbin/iptables", "/usr/sbin/ip6tables"]
 
 
 class Cni:
+    files = {}
+
     def _call(self, command, namespace, n):
         env = dict(
             os.environ,

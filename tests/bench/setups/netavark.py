@@ -20,6 +20,7 @@ NETWORK = {
 class Netavark:
     name = "netavark"
     programs = [PROGRAM, "/usr/sbin/nft"]
+    files = {}
 
     def __init__(self, ports=()):
         self.ports = list(ports)

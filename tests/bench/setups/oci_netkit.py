@@ -26,8 +26,9 @@ class Hook:
 
     def __init__(self, binary):
         self.binary = str(shutil.copy(binary, WORK / "oci-netkit"))
-        self.config = WORK / "oci-netkit.toml"
-        self.config.write_text(CONFIG)
+        config = WORK / "oci-netkit.toml"
+        config.write_text(CONFIG)
+        self.options = ["--config", str(config)]
         self.bundle = WORK / "bundle"
         self.bundle.mkdir(exist_ok=True)
         (self.bundle / "config.json").write_text(json.dumps(BUNDLE))
@@ -53,7 +54,7 @@ class Hook:
         return json.dumps({"ociVersion": "1.0.2", "bundle": str(self.bundle), **state})
 
     def command(self, *args):
-        return [self.binary, "--config", str(self.config), *args]
+        return [self.binary, *self.options, *args]
 
     def run(self, *args, stdin=""):
         return run(*self.command(*args), stdin=stdin)
@@ -66,10 +67,13 @@ class OciNetkitSetup:
     """`hook create` and `hook poststop`, address leased, two rules."""
 
     name = "oci-netkit"
+    # Where the hook looks for it, so that the command line is that of hooks.d.
+    files = {"/etc/oci-netkit/config.toml": CONFIG}
     RULES = ["tcp:203.0.113.10:443", "udp:192.0.2.53:53"]
 
     def __init__(self, binary):
         self.hook = Hook(binary)
+        self.hook.options = []
         self.programs = [self.hook.binary]
 
     def add(self, namespace, n):
