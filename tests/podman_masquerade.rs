@@ -230,9 +230,8 @@ reach = "masquerade"
             [WIRE, 7],
         ]);
         let request = json!({"op": "flows", "remotes": remotes, "count": 1250, "timeout": 120});
-        // The host opens sockets of its own at the same time; inside.py does it there as well.
-        let mut hosts = Command::new("python3")
-            .arg("/src/tests/data/inside.py")
+        // The host opens sockets of its own at the same time, by the same program.
+        let mut hosts = Command::new(container::INSIDE)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,5 +1,5 @@
-//! Containers of real runtimes that run tests/data/inside.py: through podman and hooks.d, or from
-//! a bundle of our own that names the hook. Gone when dropped, whatever the test did.
+//! Containers of real runtimes that run tests/inside: through podman and hooks.d, or from a bundle
+//! of our own that names the hook. Gone when dropped, whatever the test did.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use super::{cli, frames, wire};
 
 const PREFIX: &str = "io.oci-netkit.";
-const INSIDE: &str = "/src/tests/data/inside.py";
+/// The program of tests/inside, in the guest and in its containers.
+pub const INSIDE: &str = "/opt/oci-netkit/inside";
 const DIR: &str = "/run/oci-netkit-tests";
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -235,8 +236,7 @@ impl Spec {
         if self.user_namespace {
             c.args(["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"]);
         }
-        c.args(&self.podman)
-            .args(["--rootfs", "/:O", "python3", "-IS", INSIDE]);
+        c.args(&self.podman).args(["--rootfs", "/:O", INSIDE]);
         c
     }
 
@@ -303,7 +303,7 @@ impl Spec {
                 "terminal": false,
                 "user": {"uid": 0, "gid": 0},
                 "cwd": "/",
-                "args": ["/usr/bin/python3", "-IS", INSIDE],
+                "args": [INSIDE],
                 "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
                 "noNewPrivileges": true,
                 "capabilities": {
@@ -393,7 +393,7 @@ fn echo_reply(to: &str) -> String {
 pub type Answer = Result<String, String>;
 
 impl Container {
-    /// Asks inside.py for one operation.
+    /// Asks the program inside for one operation.
     #[track_caller]
     pub fn ask(&self, request: &Value) -> Value {
         let mut input = self.input.as_ref().expect("it runs");

@@ -13,11 +13,14 @@ pub const ADDRESS_6: &str = "2001:db8:f::130";
 pub const ECHO_PORT: u16 = 7777;
 
 /// The far host's own device takes more than the way to it, and says so in its SYN; it knows how
-/// little it may send itself.
+/// little it may send itself. Neither end checks its link-local address for a duplicate first: before
+/// that is done the far host cannot ask for its router, and its first answers are three seconds late.
 const UP: &str = r#"
 set -e
 ip netns add far
+ip netns exec far sysctl -qw net.ipv6.conf.default.accept_dad=0
 ip link add near mtu 1280 type veth peer name far netns far
+sysctl -qw net.ipv6.conf.near.accept_dad=0
 ip addr add 10.77.0.1/24 dev near
 ip addr add fd77::1/64 dev near nodad
 ip link set near up

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::container::Container;
+use super::container::{Container, INSIDE};
 use super::{host, wire};
 
 /// An exchange with an echo server.
@@ -34,8 +34,10 @@ impl Place<'_> {
     }
 }
 
-/// inside.py anywhere: its last line is the answer.
-const ASK: &str = "printf '%s\\n' \"$1\" | python3 /src/tests/data/inside.py";
+/// Where the wire machine has the guest's files.
+const GUEST_ON_WIRE: &str = "/run/guest";
+/// The program of a container anywhere: its last line is the answer.
+const ASK: &str = "printf '%s\\n' \"$2\" | \"$1\"";
 
 /// In the order of the probes.
 #[track_caller]
@@ -46,11 +48,11 @@ pub fn reached(place: Place<'_>, probes: &[Probe]) -> Vec<bool> {
         .collect();
     let request = json!({"op": "probes", "questions": list});
     let text = request.to_string();
-    let shell = ["sh", "-c", ASK, "sh", &text];
+    let on_wire = format!("{GUEST_ON_WIRE}{INSIDE}");
     let answer = match place {
         Place::Container(c) => c.ask(&request),
-        Place::Host => last_line(&host::run(&shell)),
-        Place::Wire => last_line(&wire::exec(&shell).success()),
+        Place::Host => last_line(&host::run(&["sh", "-c", ASK, "sh", INSIDE, &text])),
+        Place::Wire => last_line(&wire::exec(&["sh", "-c", ASK, "sh", &on_wire, &text]).success()),
     };
     let all = answer["reached"].as_array();
     let all = all.unwrap_or_else(|| panic!("no answer: {answer}"));
