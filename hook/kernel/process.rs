@@ -115,6 +115,9 @@ impl Process {
 /// Whether the process that had this pid and start time has ended.
 #[must_use]
 pub fn is_dead(pid: i32, start: u64) -> bool {
+    if is_running(pid, start) {
+        return false;
+    }
     match Process::open(pid) {
         Ok(process) => process
             .start_time()
@@ -122,6 +125,17 @@ pub fn is_dead(pid: i32, start: u64) -> bool {
         // Only what is surely gone is dead: an endpoint of a live container must not be reaped.
         Err(e) => e.kind() == Kind::BadInput,
     }
+}
+
+/// What one read tells of nearly all that a start asks for, each container there is. `false` proves
+/// nothing: /proc may be elsewhere, and the first thread may have ended before the others.
+fn is_running(pid: i32, start: u64) -> bool {
+    let mut text = [0; 1024];
+    let size = fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut f| f.read(&mut text));
+    // A name may be any bytes.
+    let text = String::from_utf8_lossy(&text[..size.unwrap_or(0)]);
+    let runs = |state: char| !matches!(state, 'Z' | 'X' | 'x');
+    start_time(&text) == Some(start) && field(&text, 3).is_some_and(runs)
 }
 
 fn ended(pid: i32) -> Error {

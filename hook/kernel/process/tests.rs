@@ -38,7 +38,14 @@ fn own_process_lives_and_a_reaped_child_does_not() {
         .unwrap();
     let process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
     let start = process.start_time().unwrap();
+    assert!(!is_dead(process.pid(), start));
     child.kill().unwrap();
+    // A zombie, for as long as nobody waits for it.
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !is_dead(process.pid(), start) {
+        assert!(std::time::Instant::now() < end);
+        std::thread::yield_now();
+    }
     child.wait().unwrap();
     assert!(process.check_alive().is_err());
     assert!(process.start_time().is_err());
