@@ -6,6 +6,7 @@
 //! A file that cannot be read is left where it is and reported; it never stops a start.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -146,12 +147,13 @@ impl View {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn is_all(&self, endpoints: &[EndpointRecord]) -> Result<bool> {
-        let names: HashSet<PathBuf> = endpoints
-            .iter()
-            .map(|e| self.record_path(e.cookie))
-            .collect();
+        let names: HashSet<String> = endpoints.iter().map(|e| record_name(e.cookie)).collect();
         let found = list(&self.dir.join(ENDPOINTS), "json")?;
-        Ok(found.len() == names.len() && found.iter().all(|path| names.contains(path)))
+        let is_theirs = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str);
+            name.is_some_and(|name| names.contains(name))
+        };
+        Ok(found.len() == names.len() && found.iter().all(is_theirs))
     }
 
     /// Whether one of the records is so, or cannot be read and may be. Reads no further than needed.
@@ -243,8 +245,12 @@ impl View {
     }
 
     pub(super) fn record_path(&self, cookie: NetnsCookie) -> PathBuf {
-        self.dir.join(ENDPOINTS).join(cookie.file_name() + ".json")
+        self.dir.join(ENDPOINTS).join(record_name(cookie))
     }
+}
+
+fn record_name(cookie: NetnsCookie) -> String {
+    cookie.file_name() + ".json"
 }
 
 impl Store {
@@ -433,7 +439,8 @@ pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
             paths.push(path);
         }
     }
-    paths.sort();
+    // As bytes: to compare paths by their components takes ten times as long.
+    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     Ok(paths)
 }
 
