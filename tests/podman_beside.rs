@@ -206,7 +206,10 @@ mod guest {
             let run = "podman run --detach --network podman --publish 8090:7777 --rootfs /:O";
             let mut argv: Vec<&str> = run.split(' ').collect();
             argv.extend(["/src/tests/vm/wire/echo", "7777"]);
-            Self(host::run(&argv).trim().to_owned())
+            let theirs = Self(host::run(&argv).trim().to_owned());
+            let answers = || wire::ask("tcp", HOST, 8090, "theirs").is_ok();
+            host::eventually("their server listens", answers);
+            theirs
         }
 
         #[track_caller]

@@ -26,9 +26,9 @@ class Hook:
 
     def __init__(self, binary):
         self.binary = str(shutil.copy(binary, WORK / "oci-netkit"))
-        config = WORK / "oci-netkit.toml"
-        config.write_text(CONFIG)
-        self.options = ["--config", str(config)]
+        self.config = WORK / "oci-netkit.toml"
+        self.config.write_text(CONFIG)
+        self.options = ["--config", str(self.config)]
         self.bundle = WORK / "bundle"
         self.bundle.mkdir(exist_ok=True)
         (self.bundle / "config.json").write_text(json.dumps(BUNDLE))
