@@ -2,8 +2,8 @@
 //! `gc` leaves the host as it was before. strace(1) delivers the signal as a system call begins.
 //!
 //! By default after and before every line of the journal, and at some system calls and moments in
-//! between; with `OCI_NETKIT_KILLS=all` at every system call that changes something. In
-//! `make test` at every fourth of these in each guest: `tests/run-guest --only net_kills` takes all.
+//! between; with `OCI_NETKIT_KILLS=all` at every system call that changes something. With
+//! `OCI_NETKIT_HALF` at every second one of these: another guest takes the others.
 
 mod rig;
 

@@ -1,6 +1,6 @@
 //! Fails at every step, before and after it did its work: the host must be as it was before, and
-//! the container without a network. Topology: `common/guest.rs`. With `OCI_NETKIT_HALF` (`make
-//! test`) at every second step and once, before it or after it in turn: the other guest takes the others.
+//! the container without a network. Topology: `common/guest.rs`. With `OCI_NETKIT_HALF` before one
+//! step and after the next in turn: another guest does it the other way round.
 
 #![allow(clippy::unwrap_used, reason = "a failure is the test's")]
 #![allow(
@@ -96,8 +96,7 @@ mod root {
             .map(|h| h.parse().unwrap());
         for at in 0..count {
             for (n, when) in [When::Before, When::After].into_iter().enumerate() {
-                let its_turn = |half| at % 2 == half && n == (at + at / 2) % 2;
-                if !half.is_none_or(its_turn) {
+                if half.is_some_and(|half| (at + n) % 2 != half) {
                     continue;
                 }
                 let container = Container::start();
