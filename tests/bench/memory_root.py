@@ -35,6 +35,8 @@ def enter(tools):
         inside(path).parent.mkdir(parents=True, exist_ok=True)
         inside(path).write_text(text)
     (ROOT / "tmp").mkdir()
+    # Who remembers addresses does so there.
+    (ROOT / "var/lib").mkdir(parents=True)
     for name in LIVE:
         (ROOT / name).mkdir(exist_ok=True)
         run("mount", "--rbind", f"/{name}", str(ROOT / name))
