@@ -10,6 +10,7 @@ mod rig;
 
 mod guest {
     use std::path::Path;
+    use std::time::{Duration, Instant};
 
     use oci_netkit::kernel::bpf::load;
     use oci_netkit::kernel::bpffs::Pins;
@@ -330,6 +331,7 @@ print(sent)
     #[ignore = "needs the guest"]
     fn no_packet_is_judged_by_half_a_policy() {
         const SWAPS: u32 = 1000;
+        const PATIENCE_S: u64 = 140;
         host::start_clean();
         let c = container::bundle("swaps")
             .address("198.51.100.87")
@@ -356,8 +358,10 @@ print(sent)
             let swapper = scope.spawn(|| {
                 let maps = load::open_maps(&Pins::new(Path::new(host::PINS))).expect("the maps");
                 let plenty = Path::new(&root).join("plenty");
+                // No longer than the sender may take: it may have failed.
+                let end = Instant::now() + Duration::from_secs(PATIENCE_S);
                 let mut n = 0;
-                while n < SWAPS || !plenty.exists() {
+                while n < SWAPS || (!plenty.exists() && Instant::now() < end) {
                     n += 1;
                     let slot = 2 * id + n % 2;
                     let half = usize::try_from(n % 2).expect("small");
@@ -368,9 +372,9 @@ print(sent)
                 std::fs::write(format!("{root}/enough"), "").expect("say that it is enough");
                 n
             });
-            let pairs = SWAPS.to_string();
+            let pairs = (SWAPS + 1).to_string();
             let argv = ["python3", "-c", LOAD, OUTSIDE, ELSEWHERE, &pairs];
-            let ran = c.ask(&json!({"op": "run", "argv": argv, "timeout": 140}));
+            let ran = c.ask(&json!({"op": "run", "argv": argv, "timeout": PATIENCE_S}));
             assert_eq!(ran["ok"], true, "{ran}");
             let out = ran["out"].as_str().expect("a text").trim();
             let swaps = swapper.join().expect("it swapped");
@@ -382,6 +386,7 @@ print(sent)
             |path: &str| count(&after, path).unwrap_or(0) - count(&before, path).unwrap_or(0);
         let dropped = grown("/drops/egress/no-rule") + grown("/drops/egress/deny-rule");
         println!("{swaps} swaps under {sent} pairs of packets");
+        assert!(sent > u64::from(SWAPS), "a packet for each swap and more");
         assert_eq!(
             grown("/traffic/egress/packets"),
             sent,
