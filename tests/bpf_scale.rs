@@ -192,7 +192,7 @@ mod root {
             policy: tables.rules,
             names: tables.names,
             flows_out: limits.flows_out,
-            flows_in: limits.flows_in,
+            flows_in: Some(limits.flows_in),
             learned: limits.learned,
             denied: limits.denied,
             ..map_spec(id)

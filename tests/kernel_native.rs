@@ -238,6 +238,19 @@ mod root {
             maps.clear(id).unwrap();
             maps.retract(id, &addresses(7)).unwrap();
         }
+        let closed = MapSpec {
+            flows_in: None,
+            ..map_spec(7)
+        };
+        maps.fill(&closed, 77, 2).unwrap();
+        let without = maps.memory_bytes(id).unwrap();
+        maps.ensure_inbound_flows(id, 2048).unwrap();
+        let with = maps.memory_bytes(id).unwrap();
+        assert!(with > without, "{with} {without}");
+        maps.ensure_inbound_flows(id, 1 << 20).unwrap();
+        assert_eq!(maps.memory_bytes(id).unwrap(), with, "the same table");
+        maps.clear(id).unwrap();
+        assert_eq!(maps.memory_bytes(id).unwrap(), 0);
         let mut bad = map_spec(7);
         bad.id = EndpointId(1 << 20);
         assert_eq!(maps.fill(&bad, 77, 2).unwrap_err().kind(), Kind::Internal);

@@ -92,10 +92,15 @@ mod guest {
         let c = container::bundle("doors")
             .address("198.51.100.81")
             .egress("udp:any:7777")
-            .ingress("udp:any:7777")
             .start();
         c.listen("udp", 7777);
         let asked = || wire::ask("udp", "198.51.100.81", 7777, "hello");
+        assert_eq!(
+            c.expect_drop("ingress", "no-rule", asked),
+            Err("timeout".into())
+        );
+        // It began without a table of inbound flows.
+        policy(&["allow", &c.id, "ingress", "udp:any:7777"]);
         assert_eq!(asked(), Ok("hello".into()));
         c.reaches("udp", ELSEWHERE, 7777);
         policy(&["allow", &c.id, "egress", &format!("!{ELSEWHERE}")]);

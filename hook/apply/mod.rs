@@ -330,6 +330,9 @@ pub fn revise(
     if revision.tables.names.is_some() {
         maps.ensure_name_tables(record.id, revision.learned)?;
     }
+    if let Some(flows) = revision.flows_in {
+        maps.ensure_inbound_flows(record.id, flows)?;
+    }
     maps.fill_names(revision.next.slot, revision.tables.names.as_deref())?;
     maps.fill_rules(revision.next.slot, &revision.tables.rules)?;
     let ledger = store.lock_ledger(deadline)?;

@@ -89,7 +89,7 @@ fn steps() -> Vec<Step> {
         epoch: 1,
         slot: 6,
         flows_out: 1,
-        flows_in: 1,
+        flows_in: Some(1),
         denied: 1,
         names: None,
         learned: 1,

@@ -232,6 +232,8 @@ fn design(
     });
     let (id, primary) = primary?;
     let tables = tables?;
+    let policy = policy?;
+    let opens_inwards = policy.opens_inwards();
     let sizes = LinkSizes {
         mtu_bytes: mtu_bytes?,
         ..sizes
@@ -244,7 +246,7 @@ fn design(
         primary,
         interface: wishes.interface.clone()?,
         addresses,
-        policy: policy?,
+        policy,
         search: [&wishes.dns_search, &field.config.search]
             .into_iter()
             .find_map(Clone::clone)
@@ -258,7 +260,7 @@ fn design(
             epoch: 1,
             slot: 2 * id.0,
             flows_out: field.config.limits.flows_out,
-            flows_in: field.config.limits.flows_in,
+            flows_in: opens_inwards.then_some(field.config.limits.flows_in),
             denied: denied(field.config, wishes.mode),
             guard,
             mtu_bytes: sizes.mtu_bytes,

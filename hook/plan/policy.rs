@@ -151,6 +151,12 @@ impl Policy {
         }
     }
 
+    /// Whether the remote side may open flows: some rule allows one, or none decides.
+    #[must_use]
+    pub fn opens_inwards(&self) -> bool {
+        self.mode == Mode::Audit || self.ingress.rules().iter().any(|r| !r.deny)
+    }
+
     /// Whether queries to the resolvers are filtered, and answers learned: where rules have names, and
     /// on trial, which would not know what a workload means else.
     #[must_use]

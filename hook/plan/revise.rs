@@ -70,6 +70,8 @@ pub struct Revision {
     pub tables: Tables,
     /// Elements of the table of learned addresses, where it has none yet.
     pub learned: u32,
+    /// Elements of the table of inbound flows, where it has none yet; `None` where none may be opened.
+    pub flows_in: Option<u32>,
     /// Where, and which number it has.
     pub next: PolicyWord,
     /// What is odd, but not wrong.
@@ -149,6 +151,7 @@ pub fn revise(
     Ok(Some(Revision {
         tables: compile(&policy)?,
         learned: config.limits.learned,
+        flows_in: policy.opens_inwards().then_some(config.limits.flows_in),
         egress: policy.egress.texts(),
         ingress: policy.ingress.texts(),
         mode: policy.mode,

@@ -127,8 +127,8 @@ pub struct MapSpec {
     pub slot: u32,
     /// Elements of the flow table for flows the container opens.
     pub flows_out: u32,
-    /// Elements of the flow table for flows opened towards it.
-    pub flows_in: u32,
+    /// Elements of the flow table for flows opened towards it; `None` where none may be.
+    pub flows_in: Option<u32>,
     /// Elements of the record of refusals, of each direction.
     pub denied: u32,
     /// `NK_ENDPOINT_GUARD`.

@@ -234,7 +234,7 @@ pub fn map_spec(id: u32) -> MapSpec {
         epoch: 1,
         slot: 2 * id,
         flows_out: 4096,
-        flows_in: 2048,
+        flows_in: Some(2048),
         denied: 16,
         names: None,
         learned: 16,

@@ -246,20 +246,31 @@ impl Maps {
         self.fill_names(spec.slot, spec.names.as_deref())
     }
 
-    fn fill_flows(&self, id: u32, out: u32, inbound: u32) -> Result<()> {
-        let make = |max: u32| {
-            Map::<types::nk_flow_key, types::nk_flow>::create(
-                "nk_flow",
-                raw::BPF_MAP_TYPE_LRU_HASH,
-                max.max(1),
-                0,
-            )
-        };
-        let tables = [make(out)?, make(inbound)?];
-        let values = tables.each_ref().map(Map::as_value);
+    fn fill_flows(&self, id: u32, out: u32, inbound: Option<u32>) -> Result<()> {
+        let out = (2 * id, flow_table(out)?);
+        let inbound = inbound.map(flow_table).transpose()?;
+        let tables = [Some(out), inbound.map(|table| (2 * id + 1, table))];
+        let (keys, tables): (Vec<u32>, Vec<FlowTable>) = tables.into_iter().flatten().unzip();
+        let values: Vec<u32> = tables.iter().map(Map::as_value).collect();
         self.flows
-            .update_many(&[2 * id, 2 * id + 1], &values)
+            .update_many(&keys, &values)
             .context("write nk_flows")
+    }
+
+    /// Gives an endpoint the table of inbound flows, unless it has one: what was open stays over a
+    /// change of rules.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn ensure_inbound_flows(&self, id: EndpointId, elements: u32) -> Result<()> {
+        let key = 2 * checked(id)? + 1;
+        let flows = &self.flows;
+        if flows.lookup(&key).context("read nk_flows")?.is_some() {
+            return Ok(());
+        }
+        let table = flow_table(elements)?;
+        let written = flows.update(&key, &table.as_value());
+        written.context("write nk_flows")
     }
 
     /// Fills a slot of `nk_rules`: one that is not in force, or packets would meet half a policy.
@@ -324,12 +335,16 @@ impl Maps {
         // Outer maps take no batches of deletions; each waits, so they wait together.
         let tables = self.tables(number);
         thread::scope(|scope| {
-            let deletions: Vec<_> = tables
-                .iter()
-                .map(|(name, map, key)| {
-                    scope.spawn(move || remove(map, *key).context(format!("clear {name}")))
-                })
-                .collect();
+            let mut deletions = Vec::new();
+            for (name, map, key) in &tables {
+                let what = move || format!("clear {name}");
+                match map.lookup(key).context(what()) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => deletions
+                        .push(scope.spawn(move || map.delete(key).map(drop).context(what()))),
+                    Err(e) => note(Err(e)),
+                }
+            }
             for deletion in deletions {
                 note(joined(deletion.join()));
             }
@@ -463,6 +478,14 @@ impl Maps {
             .map(drop)
             .context("clear nk_uplinks")
     }
+}
+
+type FlowTable = Map<types::nk_flow_key, types::nk_flow>;
+
+/// LRU, so that a full one costs the oldest flow.
+fn flow_table(elements: u32) -> Result<FlowTable> {
+    let kind = raw::BPF_MAP_TYPE_LRU_HASH;
+    FlowTable::create("nk_flow", kind, elements.max(1), 0)
 }
 
 fn endpoint_flags(spec: &MapSpec) -> u32 {

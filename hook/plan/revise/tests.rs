@@ -64,6 +64,37 @@ fn a_change_takes_the_other_slot_and_the_next_epoch() {
 }
 
 #[test]
+fn inbound_flows_have_a_table_where_a_rule_lets_one_open() {
+    let flows_in = |direction, text, mode| {
+        let change = Change::Set {
+            egress: (direction == Direction::Egress).then(|| rules(text)),
+            ingress: (direction == Direction::Ingress).then(|| rules(text)),
+            mode: Some(mode),
+        };
+        let config = "audit_allowed = true\n[limits]\nflows_in = 7\n";
+        revised(&record(&[], &[]), &change, config)
+            .unwrap()
+            .flows_in
+    };
+    assert_eq!(
+        flows_in(Direction::Egress, "tcp:any:443", Mode::Enforce),
+        None
+    );
+    assert_eq!(
+        flows_in(Direction::Ingress, "!192.0.2.1", Mode::Enforce),
+        None
+    );
+    assert_eq!(
+        flows_in(Direction::Ingress, "tcp:any:80", Mode::Enforce),
+        Some(7)
+    );
+    assert_eq!(
+        flows_in(Direction::Egress, "tcp:any:443", Mode::Audit),
+        Some(7)
+    );
+}
+
+#[test]
 fn what_is_not_given_stays() {
     let there = EndpointRecord {
         ingress: vec!["tcp:any:80".into()],
