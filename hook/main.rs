@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use oci_netkit::apply::times;
 use oci_netkit::error::Error;
+use oci_netkit::kernel::process;
 use oci_netkit::roles::cli::args::{Cli, Command};
 use oci_netkit::roles::io::Io;
 use oci_netkit::roles::{cli, logging, oci_hook};
 
 fn main() -> ExitCode {
+    process::share_heap();
     // crun starts hooks with every signal blocked; without this not even SIGTERM would end us.
     let unblocked = oci_hook::unblock_signals();
     let words: Vec<_> = std::env::args_os().skip(1).collect();

@@ -7,6 +7,7 @@ mod root {
     use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Stdio};
 
+    use oci_netkit::kernel::netns::Netns;
     use oci_netkit::kernel::process::Process;
     use oci_netkit::kernel::resolv_conf::{Provided, provide};
 
@@ -44,7 +45,8 @@ mod root {
         fn provide(&self) -> Provided {
             let process = Process::open(i32::try_from(self.child.id()).expect("a pid"));
             let process = process.expect("it runs");
-            provide(&process, &self.root(), &self.dir, TEXT).expect("provide")
+            let mut netns = Netns::of_process(&process).expect("its namespace");
+            provide(&process, &mut netns, self.root(), &self.dir, TEXT).expect("provide")
         }
 
         /// A file of the image as the process sees it.
@@ -185,7 +187,8 @@ mod root {
         let w = Waiting::start("host", "");
         let own = i32::try_from(std::process::id()).expect("a pid");
         let own = Process::open(own).expect("ourselves");
-        let provided = provide(&own, &w.root(), &w.dir, TEXT).expect("provide");
+        let mut netns = Netns::of_process(&own).expect("its namespace");
+        let provided = provide(&own, &mut netns, w.root(), &w.dir, TEXT).expect("provide");
         assert_eq!(provided, Provided::Shared);
         assert_eq!(names(&w.dir), ["root"]);
     }

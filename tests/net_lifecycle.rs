@@ -21,6 +21,7 @@ mod root {
     use oci_netkit::error::{Kind, Result};
     use oci_netkit::inspect;
     use oci_netkit::kernel::host::{Host as _, RealHost};
+    use oci_netkit::kernel::netlink::Netlink;
     use oci_netkit::kernel::probe;
     use oci_netkit::plan::step::{Step, Undo};
     use oci_netkit::state::store::Store;
@@ -60,6 +61,7 @@ mod root {
             &record,
             &steps(host, id, guard),
             container.netns(),
+            Netlink::open().expect("a socket"),
             &minute(),
         )
     }
@@ -207,6 +209,7 @@ mod root {
             &record,
             &theirs,
             container.netns(),
+            Netlink::open().expect("a socket"),
             &minute(),
         );
         let error = made.unwrap_err();

@@ -20,6 +20,7 @@ mod root {
     use oci_netkit::error::{Error, Kind, Result};
     use oci_netkit::inspect;
     use oci_netkit::kernel::host::RealHost;
+    use oci_netkit::kernel::netlink::Netlink;
     use oci_netkit::plan::step::{Step, Undo};
     use oci_netkit::state::store::Store;
     use oci_netkit::types::record::EndpointRecord;
@@ -136,6 +137,7 @@ mod root {
             &record,
             &steps(&host, 9, false),
             first.netns(),
+            Netlink::open().expect("a socket"),
             &minute(),
         );
         let made = made.unwrap();

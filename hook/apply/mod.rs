@@ -15,6 +15,7 @@ use crate::error::{Context, Error, ErrorList, Kind, Result};
 use crate::kernel::bpf::load;
 use crate::kernel::bpffs::Pins;
 use crate::kernel::host::RealHost;
+use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::Netns;
 use crate::plan::reconcile::LanEndpoint;
 use crate::plan::revise::{PolicyWord, Revision};
@@ -113,9 +114,11 @@ pub fn create(
     record: &EndpointRecord,
     steps: &[Step],
     netns: Netns,
+    outside: Netlink,
     deadline: &Deadline,
 ) -> Result<EndpointRecord> {
-    let mut host = RealHost::new(paths, record.clone(), Some(netns)).until(*deadline);
+    let host = RealHost::new(paths, record.clone(), Some(netns));
+    let mut host = host.by(outside).until(*deadline);
     create_on(&mut host, paths, lock, record, steps, deadline)
 }
 

@@ -90,6 +90,13 @@ impl RealHost {
         }
     }
 
+    /// Asks and changes the host by a socket that is open already.
+    #[must_use]
+    pub fn by(mut self, outside: Netlink) -> Self {
+        self.outside = Some(outside);
+        self
+    }
+
     /// Waits for other processes until then only.
     #[must_use]
     pub fn until(mut self, deadline: Deadline) -> Self {

@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::statfs::{FsType, fstatfs};
 
+use super::netlink::Netlink;
 use super::process::Process;
 use crate::error::{Context, Error, Kind, Result};
 use crate::types::id::NetnsCookie;
@@ -30,6 +31,7 @@ pub struct Netns {
     fd: OwnedFd,
     cookie: NetnsCookie,
     inside: OnceCell<Inside>,
+    netlink: OnceCell<Netlink>,
 }
 
 impl Netns {
@@ -68,6 +70,7 @@ impl Netns {
             fd,
             cookie: NetnsCookie(0),
             inside: OnceCell::new(),
+            netlink: OnceCell::new(),
         };
         netns.cookie = netns.run(own_cookie)?;
         Ok(netns)
@@ -82,13 +85,36 @@ impl Netns {
             fd: self.fd.try_clone().context("duplicate descriptor")?,
             cookie: self.cookie,
             inside: OnceCell::new(),
+            netlink: self.netlink.clone(),
         })
+    }
+
+    /// The socket that was opened inside through this handle, or one that is opened now.
+    pub(super) fn netlink(&self, open: fn() -> Result<Netlink>) -> Result<Netlink> {
+        if let Some(netlink) = self.netlink.get() {
+            return Ok(netlink.clone());
+        }
+        let opened = self.run(open)?;
+        Ok(self.netlink.get_or_init(|| opened).clone())
     }
 
     /// Ends the thread inside, which keeps the capabilities that its starter had. The next
     /// [`Netns::run`] starts another one.
     pub fn leave(&mut self) {
         self.inside.take();
+    }
+
+    /// As [`Netns::run`], and nothing runs after it on that thread, which it may take elsewhere.
+    ///
+    /// # Errors
+    /// As [`Netns::run`].
+    pub fn run_last<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let result = self.run(work);
+        self.leave();
+        result
     }
 
     /// What identifies it until reboot.

@@ -28,11 +28,18 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// [`crate::error::Kind::Kernel`] when /proc or rtnetlink refuse. What this host cannot do is in
 /// the facts.
 pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
-    let netlink = Netlink::open()?;
+    host_facts_by(&Netlink::open()?, paths)
+}
+
+/// As [`host_facts`], by a socket that goes on being used.
+///
+/// # Errors
+/// As [`host_facts`].
+pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
-    let mut links = link::list(&netlink)?;
+    let mut links = link::list(netlink)?;
     for link in &mut links {
         let device = Path::new("/sys/class/net").join(&link.name).join("device");
         // Of pairs there may be a thousand.
@@ -43,15 +50,15 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
         boot_id: boot_id()?,
         netns: netns::own_cookie()?,
         kernel_release: trimmed("/proc/sys/kernel/osrelease")?,
-        netkit: netkit(&netlink),
+        netkit: netkit(netlink),
         btf: btf(),
         bpffs: bpffs_at(&paths.bpffs_dir),
         privileges: privileges()?,
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
         ula: View::new(paths).ula(),
         links,
-        addresses: addr::list(&netlink)?,
-        routes: route::list(&netlink)?,
+        addresses: addr::list(netlink)?,
+        routes: route::list(netlink)?,
         resolvers,
         search,
         sockets: Vec::new(),

@@ -164,6 +164,16 @@ fn field<T: FromStr>(stat: &str, number: usize) -> Option<T> {
     fields.nth(number.checked_sub(3)?)?.parse().ok()
 }
 
+/// Has the threads of this process share one heap. They live for a moment, and one of its own (glibc,
+/// mallopt(3)) costs each more than what it allocates.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes two numbers. A refusal leaves things as they are.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// This process is in the host's own user namespace.
 ///
 /// # Errors

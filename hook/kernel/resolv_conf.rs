@@ -13,8 +13,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::thread;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -22,6 +21,7 @@ use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, mkdirat};
 
+use super::netns::Netns;
 use super::process::Process;
 use crate::error::{Context, Error, Kind, Result};
 
@@ -59,22 +59,24 @@ pub enum Provided {
 }
 
 /// Mounts a file with this text over the resolv.conf of a container whose process waits for its
-/// hooks. `root` is its root as the bundle has it, `dir` a directory of ours for a moment.
+/// hooks. `netns` is its network namespace, whose thread goes on into the other one and ends there;
+/// `root` is its root as the bundle has it, `dir` a directory of ours for a moment.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn provide(process: &Process, root: &Path, dir: &Path, text: &str) -> Result<Provided> {
+pub fn provide(
+    process: &Process,
+    netns: &mut Netns,
+    root: PathBuf,
+    dir: &Path,
+    text: &str,
+) -> Result<Provided> {
     let Some(namespace) = mount_namespace(process)? else {
         return Ok(Provided::Shared);
     };
     let path = dir.join(format!("resolv.tmp-{}", process.pid()));
-    let done = detached(&path, text).and_then(|tree| {
-        let entered = thread::scope(|scope| {
-            let inside = scope.spawn(|| inside(&namespace, root, tree.as_fd()));
-            inside.join()
-        });
-        entered.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
+    let done = detached(&path, text)
+        .and_then(|tree| netns.run_last(move || inside(&namespace, &root, tree.as_fd())));
     // Only now: what has no name cannot be mounted any more, and what is mounted needs none.
     let removed = remove(&path);
     done.and_then(|provided| removed.map(|()| provided))
@@ -150,7 +152,7 @@ fn mount_namespace(process: &Process) -> Result<Option<File>> {
     Ok((!is_ours).then_some(theirs))
 }
 
-/// On a thread of its own, which ends in there.
+/// On a thread that ends in there.
 fn inside(namespace: &File, root: &Path, tree: BorrowedFd<'_>) -> Result<Provided> {
     // A thread that shares its directories with others may not change namespaces.
     unshare(CloneFlags::CLONE_FS).context("unshare")?;

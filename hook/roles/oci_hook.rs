@@ -20,15 +20,17 @@ use crate::apply::times::Laps;
 use crate::config::{Config, PATH};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
+use crate::kernel::netlink::Netlink;
 use crate::kernel::netns::Netns;
 use crate::kernel::process::Process;
 use crate::kernel::resolv_conf::{self, Provided};
 use crate::kernel::{self, caps, probe, sockets};
 use crate::plan::{self, Decision, Join, Plan, resolv};
 use crate::request::{PREFIX, Request};
+use crate::state::Paths;
+use crate::state::lasting::{self, LeasesStamp};
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
-use crate::state::{Paths, lasting};
 use crate::types::engine::Engine;
 use crate::types::id::ContainerId;
 use crate::types::record::EndpointRecord;
@@ -72,6 +74,7 @@ pub fn run(io: &mut Io<'_>, environment: &Environment, stage: Stage) -> Result<(
 
 /// What a plan is made of.
 struct Seen {
+    outside: Netlink,
     host: HostFacts,
     netns: Netns,
     namespace: NamespaceFacts,
@@ -79,6 +82,7 @@ struct Seen {
     known: Ledger,
     /// Names of the others.
     dead: Vec<String>,
+    leases_stamp: LeasesStamp,
 }
 
 impl Seen {
@@ -88,7 +92,8 @@ impl Seen {
 }
 
 fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) -> Result<Seen> {
-    let mut host = probe::host_facts(paths)?;
+    let outside = Netlink::open()?;
+    let mut host = probe::host_facts_by(&outside, paths)?;
     // First of all, since a rootless hook may not even enter the namespace.
     plan::check_host(&host)?;
     host.sockets = sockets::holding(&annotations::published_ports(&request.keys))?;
@@ -99,14 +104,18 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
     if config.ceiling.is_none() {
         namespace.engine = engine(paths)?;
     }
-    let mut known = View::new(paths).ledger_and_leases(&host.boot_id)?;
+    let view = View::new(paths);
+    let leases_stamp = view.leases_stamp();
+    let mut known = view.ledger_and_leases(&host.boot_id)?;
     let dead = reap::without_dead(&mut known, &mut host);
     Ok(Seen {
+        outside,
         host,
         netns,
         namespace,
         known,
         dead,
+        leases_stamp,
     })
 }
 
@@ -145,7 +154,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         other => other,
     }?;
     laps.end("plan");
-    name_servers(paths, &process, &seen, &first)?;
+    name_servers(paths, &process, &mut seen, &first)?;
     seen.netns.leave();
     caps::drop_to_needed()?;
 
@@ -172,7 +181,12 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
 }
 
 /// Gives the container its /etc/resolv.conf. Its process ends if the rest fails, and the mount with it.
-fn name_servers(paths: &Paths, process: &Process, seen: &Seen, decision: &Decision) -> Result<()> {
+fn name_servers(
+    paths: &Paths,
+    process: &Process,
+    seen: &mut Seen,
+    decision: &Decision,
+) -> Result<()> {
     let joined = |cookie| seen.known.endpoints.iter().find(|e| e.cookie == cookie);
     let record = match decision {
         Decision::Create(plan) => Some(&plan.record),
@@ -184,7 +198,8 @@ fn name_servers(paths: &Paths, process: &Process, seen: &Seen, decision: &Decisi
     };
     // Makes the directory.
     Store::open(paths)?;
-    match resolv_conf::provide(process, &seen.namespace.root, &paths.state_dir, &text)? {
+    let root = seen.namespace.root.clone();
+    match resolv_conf::provide(process, &mut seen.netns, root, &paths.state_dir, &text)? {
         Provided::Ours => {}
         Provided::Theirs => log::debug!("the container has a resolv.conf of its own"),
         Provided::Shared => log::debug!("the container reads the host's resolv.conf"),
@@ -219,9 +234,9 @@ fn attempt(
         }
     };
     let (record, steps) = (&plan.record, &plan.steps);
-    let netns = seen.netns.try_clone()?;
+    let (netns, outside) = (seen.netns.try_clone()?, seen.outside.clone());
     laps.end("reserve");
-    match apply::create(paths, endpoint, record, steps, netns, deadline) {
+    match apply::create(paths, endpoint, record, steps, netns, outside, deadline) {
         Ok(built) => {
             report(&built);
             Ok(Ok(()))
@@ -295,7 +310,7 @@ fn decide(
 fn news(view: &View, seen: &Seen, first: &Decision) -> Result<Option<Ledger>> {
     if matches!(first, Decision::Create(_))
         && view.is_all(&seen.known.endpoints)?
-        && view.leases() == seen.known.leases
+        && view.leases_stamp() == seen.leases_stamp
     {
         return Ok(None);
     }

@@ -10,7 +10,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use ipnet::Ipv6Net;
 
@@ -22,9 +22,14 @@ const ULA: &str = "ula.json";
 const LEASES: &str = "leases.jsonl";
 
 /// Bytes at which the file of leases is written anew without what is superseded; and how many of
-/// the newest it then has at most: some thousand containers'.
-const MOST_BYTES: u64 = 1 << 20;
-const KEPT_BYTES: usize = 3 << 18;
+/// the newest it then has at most: two or three thousand containers'. Every start reads all of it.
+const MOST_BYTES: u64 = 1 << 18;
+const KEPT_BYTES: usize = 3 << 16;
+
+/// Tells whether a file of leases is still the one that was read: it only grows, or is replaced by
+/// another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeasesStamp(Option<(u64, u64, u64)>);
 
 /// A prefix for this host, as RFC 4193, 3.2 wants it: fd00::/8, 40 random bits, subnet 0.
 ///
@@ -50,6 +55,13 @@ impl View {
             None
         });
         found.filter(|net| net.prefix_len() == 64 && net.addr().octets()[0] == 0xfd)
+    }
+
+    /// To be taken before [`View::leases`].
+    #[must_use]
+    pub fn leases_stamp(&self) -> LeasesStamp {
+        let found = std::fs::symlink_metadata(self.lasting_file(LEASES)).ok();
+        LeasesStamp(found.map(|meta| (meta.dev(), meta.ino(), meta.len())))
     }
 
     /// Who had which address. What is damaged counts as never leased.

@@ -425,20 +425,22 @@ pub(super) fn private_dir(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What is in a directory, in no order; nothing where it is missing.
+pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let what = || format!("list {}", dir.display());
+    match fs::read_dir(dir) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry.context(what())?.path()))
+            .collect(),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e).context(what()),
+    }
+}
+
 /// Files with an extension, sorted; none where the directory is missing.
 pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).context(format!("list {}", dir.display())),
-    };
-    let mut paths = Vec::new();
-    for entry in entries {
-        let path = entry.context(format!("list {}", dir.display()))?.path();
-        if path.extension().is_some_and(|e| e == extension) {
-            paths.push(path);
-        }
-    }
+    let mut paths = entries(dir)?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == extension));
     // As bytes: to compare paths by their components takes ten times as long.
     paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
     Ok(paths)

@@ -2,12 +2,11 @@
 //! endpoints that are gone, and what a power cut damaged where the directory outlives the boot.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::ErrorKind;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::store::{LedgerLock, Store, View, cookie_of, list, remove_file};
-use crate::error::{Context, ErrorList, Result};
+use super::store::{LedgerLock, Store, View, cookie_of, entries, list, remove_file};
+use crate::error::{ErrorList, Result};
 use crate::types::id::NetnsCookie;
 
 /// Start of the extension of a file that is being written; the writer's pid follows.
@@ -18,14 +17,16 @@ impl View {
     /// nothing is to be swept, recovered or forgotten. Reads names, no file of an endpoint.
     #[must_use]
     pub fn is_tidy(&self, endpoints: &HashSet<NetnsCookie>) -> bool {
-        let theirs = |path: &PathBuf| cookie_of(path).is_some_and(|c| endpoints.contains(&c));
-        let all_theirs = |extension| {
-            list(&self.endpoints_dir(), extension).is_ok_and(|paths| paths.iter().all(theirs))
+        let is_theirs = |path: &PathBuf| cookie_of(path).is_some_and(|c| endpoints.contains(&c));
+        let is_kept = |path: &PathBuf| match path.extension().and_then(OsStr::to_str) {
+            Some("json" | "lock") => is_theirs(path),
+            _ => !is_left(path),
         };
         let is_finished = |dir: &PathBuf| temporaries(dir).is_ok_and(|paths| paths.is_empty());
-        all_theirs("json")
-            && all_theirs("lock")
-            && self.swept().iter().all(is_finished)
+        let [state, endpoints_dir, lasting] = self.swept();
+        entries(&endpoints_dir).is_ok_and(|paths| paths.iter().all(is_kept))
+            && is_finished(&state)
+            && is_finished(&lasting)
             && self.journals().is_ok_and(|journals| journals.is_empty())
             && self.failures().is_ok()
             && self.is_fresh_readable()
@@ -90,27 +91,21 @@ impl Store {
 
 /// Unfinished files whose writer has ended.
 fn temporaries(dir: &Path) -> Result<Vec<PathBuf>> {
-    let what = || format!("list {}", dir.display());
-    let mut found = Vec::new();
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        // Nobody had anything to keep yet.
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
-        Err(e) => return Err(e).context(what()),
-    };
-    for entry in entries {
-        let path = entry.context(what())?.path();
-        let extension = path.extension().and_then(|e| e.to_str());
-        let pid = extension.and_then(|e| e.strip_prefix(TEMPORARY));
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            found.push(path);
-        }
-    }
-    Ok(found)
+    let mut paths = entries(dir)?;
+    paths.retain(|path| is_left(path));
+    Ok(paths)
+}
+
+fn is_left(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    let pid = extension.and_then(|e| e.strip_prefix(TEMPORARY));
+    pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::state::Paths;
     use crate::state::lock::Deadline;

@@ -2,6 +2,7 @@
 //! own words in its error. The only file that knows netlink-proto and its executor, which runs on
 //! the calling thread and only while a request waits.
 
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -26,10 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// hundred devices takes a while, and while many containers start, changes come in a row.
 const DUMP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A socket, bound to the namespace it was opened in whatever the caller's thread does later.
-#[derive(Debug)]
+/// A socket, bound to the namespace it was opened in whatever the caller's thread does later. A clone
+/// is the same one.
+#[derive(Clone, Debug)]
 pub struct Netlink {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     handle: ConnectionHandle<RouteNetlinkMessage>,
 }
 
@@ -81,15 +83,18 @@ impl Netlink {
         socket.set_cap_ack(true).context("set NETLINK_CAP_ACK")?;
         drop(entered);
         runtime.spawn(connection);
-        Ok(Self { runtime, handle })
+        Ok(Self {
+            runtime: Arc::new(runtime),
+            handle,
+        })
     }
 
-    /// For another namespace.
+    /// For another namespace: the one that its handle has, from the second time on.
     ///
     /// # Errors
     /// When it cannot be entered.
     pub fn open_in(netns: &Netns) -> Result<Self> {
-        netns.run(Self::open)
+        netns.netlink(Self::open)
     }
 
     /// All objects of a kind.

@@ -153,7 +153,7 @@ fn the_file_stays_small_and_keeps_the_newest() {
     let file = place.0.lasting_dir.join(LEASES);
     let len = || fs::metadata(&file).map_or(0, |m| m.len());
     store.note(&lease("first", &["192.0.2.2"]));
-    for n in 0..12_000u32 {
+    for n in 0..4_000u32 {
         let name = format!("{n:064}");
         store.note(&Lease {
             name,
@@ -162,9 +162,9 @@ fn the_file_stays_small_and_keeps_the_newest() {
         assert!(len() <= MOST_BYTES + 200, "{}", len());
     }
     let known = known(&store);
-    assert!(known.len() > 5000, "{}", known.len());
+    assert!(known.len() > 1500, "{}", known.len());
     assert!(
-        known.last().unwrap().ends_with(" 10.87.174.223"),
+        known.last().unwrap().ends_with(" 10.87.143.159"),
         "{:?}",
         known.last()
     );
