@@ -136,25 +136,34 @@ impl Error {
 
 impl std::error::Error for Error {}
 
-/// Adds context to the error of a result; `context` for the words, done at each kernel step.
-pub trait Context<T> {
-    /// Turns any error into ours, keeping the kind if it is ours already, else [`Kind::Kernel`].
+/// Adds context to the error of a result, done at each kernel step.
+pub trait Context<T>: Sized {
+    /// Turns any error into ours, keeping the kind if it is ours already, else [`Kind::Kernel`]. The
+    /// words are made only where there is an error.
     ///
     /// # Errors
     /// The error that was there, with the context around it.
-    fn context(self, what: impl Into<String>) -> Result<T>;
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+
+    /// As [`Context::with_context`], with words that are there.
+    ///
+    /// # Errors
+    /// As [`Context::with_context`].
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.with_context(|| what)
+    }
 }
 
 impl<T> Context<T> for Result<T> {
-    fn context(self, what: impl Into<String>) -> Self {
-        self.map_err(|e| e.with_context(what))
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Self {
+        self.map_err(|e| e.with_context(what()))
     }
 }
 
 impl<T> Context<T> for std::io::Result<T> {
-    fn context(self, what: impl Into<String>) -> Result<T> {
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|e| {
-            let error = Error::new(Kind::Kernel, lower(&e.to_string())).with_context(what);
+            let error = Error::new(Kind::Kernel, lower(&e.to_string())).with_context(what());
             match e.kind() {
                 std::io::ErrorKind::StorageFull => error.with_hint("free some space there"),
                 _ => error,

@@ -266,7 +266,7 @@ mod root {
                 real.run(&step).unwrap();
                 let took = start.elapsed().as_micros();
                 if took > 1000 || matches!(step, Step::CreatePair(_)) {
-                    line += &format!(" | {} {}", step.describe(), took);
+                    line += &format!(" | {} {}", step, took);
                 }
             }
             println!("{id}: {} us{line}", all.elapsed().as_micros());

@@ -391,11 +391,7 @@ fn show(decision: &Result<Decision>) -> String {
                     .iter()
                     .try_for_each(|w| writeln!(out, "warning: {w}"))
             })
-            .and_then(|()| {
-                p.steps
-                    .iter()
-                    .try_for_each(|s| writeln!(out, "- {}", s.describe()))
-            })
+            .and_then(|()| p.steps.iter().try_for_each(|s| writeln!(out, "- {}", s)))
         }
     }
     .expect("a string takes everything");

@@ -81,7 +81,7 @@ impl FileJournal {
         line.push(b'\n');
         self.file
             .write_all(&line)
-            .context(format!("write {}", self.path.display()))
+            .with_context(|| format!("write {}", self.path.display()))
     }
 }
 
@@ -104,11 +104,11 @@ pub fn read(path: &Path) -> Result<Option<Entries>> {
     let mut file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).context(what()),
+        Err(e) => return Err(e).with_context(what),
     };
     let mut text = String::new();
-    file.read_to_string(&mut text).context(what())?;
-    parse(&text).map(Some).context(what())
+    file.read_to_string(&mut text).with_context(what)?;
+    parse(&text).map(Some).with_context(what)
 }
 
 /// Removes a journal whose entries are dealt with; gone already is fine.

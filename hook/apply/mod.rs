@@ -45,9 +45,8 @@ pub fn apply(
     let mut done = Vec::new();
     let mut laps = Laps::start();
     for step in steps {
-        let what = step.describe();
-        let result = run(step, &what, record, host, journal, deadline, &mut done);
-        laps.end(what);
+        let result = run(step, record, host, journal, deadline, &mut done);
+        laps.end(step);
         if let Err(cause) = result {
             done.reverse();
             return Err(both(cause, &teardown(&done, host)));
@@ -59,19 +58,18 @@ pub fn apply(
 /// One step: journal first, since SIGKILL may land between.
 fn run(
     step: &Step,
-    what: &str,
     record: &EndpointRecord,
     host: &mut dyn Host,
     journal: &mut dyn Journal,
     deadline: &Deadline,
     done: &mut Vec<Undo>,
 ) -> Result<()> {
-    deadline.check(what)?;
+    deadline.check(step)?;
     if let Some(undo) = step.undo(record) {
         journal.record(&undo).context("write journal")?;
         done.push(undo);
     }
-    host.run(step).context(what)
+    host.run(step).with_context(|| step.to_string())
 }
 
 /// Runs undos in the given order; one that fails does not stop the next.
@@ -80,7 +78,7 @@ pub fn teardown(undos: &[Undo], host: &mut dyn Host) -> ErrorList {
     let mut laps = Laps::start();
     for undo in undos {
         errors.keep(host.undo(undo));
-        laps.end(undo.describe());
+        laps.end(undo);
     }
     errors
 }

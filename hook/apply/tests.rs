@@ -25,7 +25,7 @@ impl FakeHost {
 
 impl Host for FakeHost {
     fn run(&mut self, step: &Step) -> Result<()> {
-        let text = step.describe();
+        let text = step.to_string();
         let fail = self.fail_at.is_some_and(|at| text.contains(at));
         self.log.push(format!("run {text}"));
         if fail {
@@ -145,7 +145,7 @@ fn journal_has_each_undo_before_its_step_runs() {
     impl Host for Watch {
         fn run(&mut self, step: &Step) -> Result<()> {
             let written = self.1.get();
-            self.0.log.push(format!("{written} {}", step.describe()));
+            self.0.log.push(format!("{written} {}", step));
             Ok(())
         }
         fn undo(&mut self, undo: &Undo) -> Result<()> {

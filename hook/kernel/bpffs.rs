@@ -137,9 +137,9 @@ pub fn ensure_dir(path: &Path) -> Result<()> {
             ensure_dir(parent)?;
             return ensure_dir(path);
         }
-        Err(e) => return Err(e).context(format!("create {}", path.display())),
+        Err(e) => return Err(e).with_context(|| format!("create {}", path.display())),
     }
-    let meta = fs::symlink_metadata(path).context(format!("look at {}", path.display()))?;
+    let meta = fs::symlink_metadata(path).with_context(|| format!("look at {}", path.display()))?;
     let ours = meta.uid() == nix::unistd::geteuid().as_raw() && meta.mode() & 0o077 == 0;
     if meta.is_dir() && ours {
         return Ok(());
@@ -161,12 +161,12 @@ pub fn list(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).context(format!("list {}", dir.display())),
+        Err(e) => return Err(e).with_context(|| format!("list {}", dir.display())),
     };
     let mut names = Vec::new();
     for entry in entries {
         let name = entry
-            .context(format!("list {}", dir.display()))?
+            .with_context(|| format!("list {}", dir.display()))?
             .file_name();
         names.extend(name.into_string());
     }
@@ -181,7 +181,7 @@ pub fn list(dir: &Path) -> Result<Vec<String>> {
 pub fn unpin(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.context(format!("unpin {}", path.display())),
+        other => other.with_context(|| format!("unpin {}", path.display())),
     }
 }
 
@@ -192,7 +192,7 @@ pub fn unpin(path: &Path) -> Result<()> {
 pub fn remove_dir(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.context(format!("remove {}", path.display())),
+        other => other.with_context(|| format!("remove {}", path.display())),
     }
 }
 
@@ -203,6 +203,6 @@ pub fn remove_dir(path: &Path) -> Result<()> {
 pub fn remove_empty(path: &Path) -> Result<()> {
     match fs::remove_dir(path) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Ok(()),
-        other => other.context(format!("remove {}", path.display())),
+        other => other.with_context(|| format!("remove {}", path.display())),
     }
 }

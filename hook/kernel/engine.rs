@@ -34,7 +34,7 @@ pub fn podman() -> Result<Option<Program>> {
     let Some(path) = found else {
         return Ok(None);
     };
-    let meta = fs::metadata(&path).context(format!("look at {}", path.display()))?;
+    let meta = fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
     Ok(Some(Program {
         path,
         device: meta.dev(),
@@ -61,7 +61,7 @@ fn exit_command_of_ours() -> Result<Option<PathBuf>> {
     let mut pid = getppid().as_raw();
     while pid > 1 {
         let path = format!("/proc/{pid}/cmdline");
-        let line = fs::read(&path).context(format!("read {path}"))?;
+        let line = fs::read(&path).with_context(|| format!("read {path}"))?;
         if let Some(program) = exit_command(&line) {
             return Ok(Some(program));
         }

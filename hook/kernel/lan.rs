@@ -86,7 +86,7 @@ fn open_all(specs: &[LanSpec]) -> Result<Vec<Line<'_>>> {
             if !addresses.is_empty() {
                 let name = &spec.uplink.name;
                 let line = Line::open(&spec.uplink, addresses);
-                lines.push(line.context(format!("speak to the neighbours on {name}"))?);
+                lines.push(line.with_context(|| format!("speak to the neighbours on {name}"))?);
             }
         }
     }
@@ -122,7 +122,7 @@ impl<'s> Line<'s> {
             let frame = frame(*address, self.uplink.mac);
             let name = &self.uplink.name;
             nix::unistd::write(&self.socket, &frame)
-                .context(format!("send to the neighbours on {name}"))?;
+                .with_context(|| format!("send to the neighbours on {name}"))?;
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl<'s> Line<'s> {
         }
         // SAFETY: the kernel reads the name and writes the flags of an ifreq that is ours.
         let done = unsafe { device_flags(self.socket.as_raw_fd(), &raw mut request) };
-        done.context(format!("look at {name}"))?;
+        done.with_context(|| format!("look at {name}"))?;
         // SAFETY: the kernel has written this member.
         let flags = libc::c_int::from(unsafe { request.ifr_ifru.ifru_flags });
         if flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0 {

@@ -20,13 +20,13 @@ pub mod whole;
 use crate::error::{Context, Error, Kind, Result, lower};
 
 impl<T> Context<T> for std::result::Result<T, nix::Error> {
-    fn context(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|e| Error::new(Kind::Kernel, lower(e.desc())).with_context(what))
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| Error::new(Kind::Kernel, lower(e.desc())).with_context(what()))
     }
 }
 
 impl<T> Context<T> for std::result::Result<T, libbpf_rs::Error> {
-    fn context(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|e| Error::new(Kind::Kernel, lower(&format!("{e:#}"))).with_context(what))
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| Error::new(Kind::Kernel, lower(&format!("{e:#}"))).with_context(what()))
     }
 }

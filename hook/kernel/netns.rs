@@ -41,10 +41,8 @@ impl Netns {
     /// # Errors
     /// [`Kind::BadInput`] when the process is dead, [`Kind::Kernel`] when /proc refuses.
     pub fn of_process(process: &Process) -> Result<Self> {
-        let file = File::open(format!("/proc/{}/ns/net", process.pid())).context(format!(
-            "open network namespace of process {}",
-            process.pid()
-        ));
+        let file = File::open(format!("/proc/{}/ns/net", process.pid()))
+            .with_context(|| format!("open network namespace of process {}", process.pid()));
         process.check_alive()?;
         Self::checked(file?.into())
     }

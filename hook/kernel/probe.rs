@@ -113,7 +113,7 @@ pub fn namespace_facts(process: &Process, bundle: &Path) -> Result<(Netns, Names
 
 fn trimmed(path: &str) -> Result<String> {
     Ok(fs::read_to_string(path)
-        .context(format!("read {path}"))?
+        .with_context(|| format!("read {path}"))?
         .trim()
         .to_owned())
 }

@@ -55,7 +55,7 @@ impl Process {
             }
             // ENOENT and EINVAL: the pid is a thread's, or gone.
             Err(Errno::ESRCH | Errno::ENOENT | Errno::EINVAL) => Err(ended(pid)),
-            Err(e) => Err(e).context(format!("pidfd_open {pid}")),
+            Err(e) => Err(e).with_context(|| format!("pidfd_open {pid}")),
         }
     }
 
@@ -94,7 +94,7 @@ impl Process {
     pub fn start_time(&self) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.pid));
         self.check_alive()?;
-        let text = text.context(format!("read /proc/{}/stat", self.pid))?;
+        let text = text.with_context(|| format!("read /proc/{}/stat", self.pid))?;
         start_time(&text)
             .ok_or_else(|| Error::new(Kind::Kernel, format!("/proc/{}/stat is odd", self.pid)))
     }
@@ -106,7 +106,8 @@ impl Process {
     pub fn has_user_namespace(&self) -> Result<bool> {
         let theirs = fs::read_link(format!("/proc/{}/ns/user", self.pid));
         self.check_alive()?;
-        let theirs = theirs.context(format!("read user namespace of process {}", self.pid))?;
+        let theirs =
+            theirs.with_context(|| format!("read user namespace of process {}", self.pid))?;
         let own = fs::read_link("/proc/self/ns/user").context("read own user namespace")?;
         Ok(theirs != own)
     }
@@ -148,7 +149,7 @@ fn ended(pid: i32) -> Error {
 /// When it has ended.
 pub fn parent(pid: i32) -> Result<i32> {
     let path = format!("/proc/{pid}/stat");
-    let text = fs::read_to_string(&path).context(format!("read {path}"))?;
+    let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     field(&text, 4).ok_or_else(|| Error::new(Kind::Kernel, format!("{path} is odd")))
 }
 

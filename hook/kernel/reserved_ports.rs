@@ -39,8 +39,9 @@ pub fn release(store: &Store, boot_id: &str) -> Result<()> {
 }
 
 fn read() -> Result<PortSet> {
-    let text = fs::read_to_string(PATH).context(format!("read {PATH}"))?;
-    text.parse::<PortSet>().context(format!("read {PATH}"))
+    let text = fs::read_to_string(PATH).with_context(|| format!("read {PATH}"))?;
+    text.parse::<PortSet>()
+        .with_context(|| format!("read {PATH}"))
 }
 
 fn write(now: &PortSet, ports: &PortSet) -> Result<()> {
@@ -48,5 +49,5 @@ fn write(now: &PortSet, ports: &PortSet) -> Result<()> {
         return Ok(());
     }
     // The kernel takes an empty line for an empty list, and nothing at all for no request.
-    fs::write(PATH, format!("{ports}\n")).context(format!("write {PATH}"))
+    fs::write(PATH, format!("{ports}\n")).with_context(|| format!("write {PATH}"))
 }

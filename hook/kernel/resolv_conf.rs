@@ -85,7 +85,7 @@ pub fn provide(
 fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(e).context(format!("remove {}", path.display()))
+            Err(e).with_context(|| format!("remove {}", path.display()))
         }
         _ => Ok(()),
     }
@@ -102,8 +102,8 @@ fn detached(path: &Path, text: &str) -> Result<OwnedFd> {
         .mode(0o644)
         .custom_flags(libc::O_NOFOLLOW)
         .open(path)
-        .context(what())?;
-    file.write_all(text.as_bytes()).context(what())?;
+        .with_context(what)?;
+    file.write_all(text.as_bytes()).with_context(what)?;
     let tree = open_tree(path)?;
     // struct mount_attr: what is set, what is cleared, propagation, a user namespace. Read-only, or
     // the container could fill the host's /run.
@@ -141,7 +141,7 @@ fn open_tree(path: &Path) -> Result<OwnedFd> {
 /// Of the process; `None` if it is ours, where a mount would be the host's.
 fn mount_namespace(process: &Process) -> Result<Option<File>> {
     let path = format!("/proc/{}/ns/mnt", process.pid());
-    let theirs = File::open(&path).context(format!("open {path}"))?;
+    let theirs = File::open(&path).with_context(|| format!("open {path}"))?;
     process.check_alive()?;
     let ours = File::open("/proc/thread-self/ns/mnt").context("open own mount namespace")?;
     let id = |file: &File| -> Result<(u64, u64)> {
@@ -175,9 +175,9 @@ fn inside(namespace: &File, root: &Path, tree: BorrowedFd<'_>) -> Result<Provide
         ) => {
             return Ok(Provided::NoPlace);
         }
-        Err(e) => return Err(e).context(format!("open /{PATH} of the container")),
+        Err(e) => return Err(e).with_context(|| format!("open /{PATH} of the container")),
     };
-    match look(target.as_fd()).context(format!("look at /{PATH} of the container"))? {
+    match look(target.as_fd()).with_context(|| format!("look at /{PATH} of the container"))? {
         Look::MountPoint => return Ok(Provided::Theirs),
         Look::NoFile => return Ok(Provided::NoPlace),
         Look::File => {}
@@ -193,7 +193,7 @@ fn inside(namespace: &File, root: &Path, tree: BorrowedFd<'_>) -> Result<Provide
             MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
         )
     };
-    Errno::result(done).context(format!("mount over /{PATH} of the container"))?;
+    Errno::result(done).with_context(|| format!("mount over /{PATH} of the container"))?;
     Ok(Provided::Ours)
 }
 

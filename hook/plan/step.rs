@@ -294,6 +294,13 @@ pub enum Undo {
     },
 }
 
+/// For logs, errors and `plan`: verb and object.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words())
+    }
+}
+
 impl Step {
     /// How to take it back; `None` where there is nothing to, or another step's undo does it:
     /// queues, addresses, routes, sysctls and link state die with the pair.
@@ -329,9 +336,7 @@ impl Step {
         }
     }
 
-    /// For logs, errors and `plan`: verb and object.
-    #[must_use]
-    pub fn describe(&self) -> String {
+    fn words(&self) -> String {
         match self {
             Self::ProbeAddresses(lan) => format!("ask whether somebody has {}", list(lan)),
             Self::AddProxies(lan) => format!("listen to questions for {}", list(lan)),
@@ -399,10 +404,15 @@ impl Step {
     }
 }
 
+/// For logs: verb and object.
+impl fmt::Display for Undo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words())
+    }
+}
+
 impl Undo {
-    /// For logs: verb and object.
-    #[must_use]
-    pub fn describe(&self) -> String {
+    fn words(&self) -> String {
         match self {
             Self::ReleaseGeneration => "unload what this attempt loaded".into(),
             Self::ReleaseUplinks => "detach from_wire where nobody is left".into(),

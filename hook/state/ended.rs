@@ -76,7 +76,7 @@ impl View {
             };
             let written: SystemTime = meta
                 .modified()
-                .context(format!("look at {}", path.display()))?;
+                .with_context(|| format!("look at {}", path.display()))?;
             dated.push((written, path));
         }
         dated.sort();

@@ -111,7 +111,7 @@ impl Store {
         for dir in dir.ancestors().take(2) {
             File::open(dir)
                 .and_then(|dir| dir.sync_all())
-                .context(format!("write {}", dir.display()))?;
+                .with_context(|| format!("write {}", dir.display()))?;
         }
         Ok(())
     }
@@ -136,19 +136,19 @@ impl Store {
             .mode(0o600)
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(&path)
-            .context(what())?;
-        let len = file.metadata().context(what())?.len();
+            .with_context(what)?;
+        let len = file.metadata().with_context(what)?.len();
         let line = line(lease)?;
         if len > MOST_BYTES {
             return self.shorten(&line);
         }
         // What a full disk cut off is a line of its own, so that it spoils no other.
-        let text = if ends_whole(&file, len).context(what())? {
+        let text = if ends_whole(&file, len).with_context(what)? {
             line
         } else {
             [b"\n", line.as_slice()].concat()
         };
-        file.write_all(&text).context(what())
+        file.write_all(&text).with_context(what)
     }
 
     /// Writes the file anew: only who had each address last, the newest of them, and `last`.

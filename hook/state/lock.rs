@@ -4,6 +4,7 @@
 //! to the locked file. flock has no time limit, so it is polled; a waiter sleeps some
 //! milliseconds, which a hook that waits for grace periods anyway does not notice.
 
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -37,7 +38,7 @@ impl Deadline {
     ///
     /// # Errors
     /// [`Kind::Timeout`] once the deadline has passed.
-    pub fn check(&self, next: &str) -> Result<()> {
+    pub fn check(&self, next: impl Display) -> Result<()> {
         if self.remaining().is_zero() {
             return Err(Error::new(
                 Kind::Timeout,
@@ -91,13 +92,13 @@ impl Lock {
             .mode(0o600)
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path)
-            .context(what())?;
+            .with_context(what)?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-            Err((_, e)) => return Err(e).context(what()),
+            Err((_, e)) => return Err(e).with_context(what),
         };
-        let ours = file.metadata().context(what())?;
+        let ours = file.metadata().with_context(what)?;
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.ino() == ours.ino() && found.dev() == ours.dev() => {}
             // Removed between open and lock: whoever comes next would lock another file.
@@ -105,8 +106,8 @@ impl Lock {
         }
         let note = write!(file, "{}", std::process::id());
         if note.is_ok() {
-            let end = file.stream_position().context(what())?;
-            file.set_len(end).context(what())?;
+            let end = file.stream_position().with_context(what)?;
+            file.set_len(end).with_context(what)?;
         }
         Ok(Some(Self {
             path: path.to_owned(),
@@ -121,7 +122,7 @@ impl Lock {
     pub fn remove(self) -> Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            other => other.context(format!("remove {}", self.path.display())),
+            other => other.with_context(|| format!("remove {}", self.path.display())),
         }
     }
 }

@@ -400,7 +400,8 @@ impl Store {
         if !self.view.contents()?.records.is_empty() {
             return Err(Error::new(Kind::Conflict, "there are endpoints"));
         }
-        fs::remove_dir_all(&self.view.dir).context(format!("remove {}", self.view.dir.display()))
+        fs::remove_dir_all(&self.view.dir)
+            .with_context(|| format!("remove {}", self.view.dir.display()))
     }
 }
 
@@ -409,9 +410,9 @@ pub(super) fn private_dir(path: &Path) -> Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return Ok(()),
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(e).context(format!("create {}", path.display())),
+        Err(e) => return Err(e).with_context(|| format!("create {}", path.display())),
     }
-    let meta = fs::symlink_metadata(path).context(format!("look at {}", path.display()))?;
+    let meta = fs::symlink_metadata(path).with_context(|| format!("look at {}", path.display()))?;
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() || meta.mode() & 0o077 != 0 {
         return Err(Error::new(
             Kind::NotPermitted,
@@ -430,10 +431,10 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     let what = || format!("list {}", dir.display());
     match fs::read_dir(dir) {
         Ok(entries) => entries
-            .map(|entry| Ok(entry.context(what())?.path()))
+            .map(|entry| Ok(entry.with_context(what)?.path()))
             .collect(),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e).context(what()),
+        Err(e) => Err(e).with_context(what),
     }
 }
 
@@ -455,7 +456,7 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).context(format!("read {}", path.display())),
+        Err(e) => return Err(e).with_context(|| format!("read {}", path.display())),
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|e| {
         Error::new(Kind::Internal, e.to_string()).with_context(format!("read {}", path.display()))
@@ -490,14 +491,14 @@ pub(super) fn replace(
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }
-    written.context(format!("write {}", path.display()))
+    written.with_context(|| format!("write {}", path.display()))
 }
 
 /// Removes a file; gone already is fine.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.context(format!("remove {}", path.display())),
+        other => other.with_context(|| format!("remove {}", path.display())),
     }
 }
 

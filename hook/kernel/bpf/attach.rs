@@ -59,7 +59,7 @@ pub fn attach_endpoint(
         let path = dir.join(name);
         let program = open_program(pins, generation, *program)?;
         attach(program.as_fd(), primary_ifindex, *hook, flags, &path)
-            .context(format!("attach {name} to device {primary_ifindex}"))
+            .with_context(|| format!("attach {name} to device {primary_ifindex}"))
     };
     let (first, others) = ENDPOINT_LINKS[..if guard { 3 } else { 2 }].split_at(1);
     thread::scope(|scope| {
@@ -97,7 +97,8 @@ pub fn attached(pins: &Pins, cookie: NetnsCookie) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for (name, _, _) in ENDPOINT_LINKS {
         if let Some(link) = open_link(&pins.endpoint(cookie).join(name))? {
-            let info = sys::link_info(link.as_fd()).context(format!("look at link {name}"))?;
+            let info =
+                sys::link_info(link.as_fd()).with_context(|| format!("look at link {name}"))?;
             if info.ifindex != 0 {
                 names.push(name.to_owned());
             }
@@ -163,7 +164,9 @@ pub fn remove_uplink(pins: &Pins, ifindex: u32) -> Result<()> {
     if let Some(link) = open_link(&path)? {
         match sys::link_detach(link.as_fd()) {
             Ok(()) | Err(Errno::ENOLINK) => {}
-            Err(e) => return Err(e).context(format!("detach from_wire from device {ifindex}")),
+            Err(e) => {
+                return Err(e).with_context(|| format!("detach from_wire from device {ifindex}"));
+            }
         }
     }
     bpffs::unpin(&path)
@@ -178,7 +181,8 @@ pub fn uplinks(pins: &Pins) -> Result<Vec<(u32, bool)>> {
     for name in bpffs::list(&pins.uplinks())? {
         let Ok(ifindex) = name.parse() else { continue };
         if let Some(link) = open_link(&pins.uplinks().join(&name))? {
-            let info = sys::link_info(link.as_fd()).context(format!("look at uplink {name}"))?;
+            let info =
+                sys::link_info(link.as_fd()).with_context(|| format!("look at uplink {name}"))?;
             found.push((ifindex, info.ifindex == ifindex));
         }
     }
@@ -212,7 +216,7 @@ pub fn replace_all(pins: &Pins, generation: &str, errors: &mut ErrorList) -> Rep
     let mut replaced = Replaced::default();
     for (path, program) in links {
         let done = replace_pinned(pins, generation, program, &path, &mut replaced);
-        errors.keep(done.context(format!("update {}", path.display())));
+        errors.keep(done.with_context(|| format!("update {}", path.display())));
     }
     replaced
 }
@@ -247,13 +251,13 @@ fn replace_pinned(
 
 fn attach(program: BorrowedFd<'_>, ifindex: u32, hook: u32, flags: u32, pin: &Path) -> Result<()> {
     let link = sys::link_create(program, ifindex, hook, flags).context("create link")?;
-    sys::obj_pin(link.as_fd(), pin).context(format!("pin {}", pin.display()))
+    sys::obj_pin(link.as_fd(), pin).with_context(|| format!("pin {}", pin.display()))
 }
 
 pub(super) fn open_link(path: &Path) -> Result<Option<OwnedFd>> {
     match sys::obj_get(path) {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::ENOENT) => Ok(None),
-        Err(e) => Err(e).context(format!("open link {}", path.display())),
+        Err(e) => Err(e).with_context(|| format!("open link {}", path.display())),
     }
 }

@@ -54,7 +54,7 @@ pub fn ensure(pins: &Pins, generation: &str) -> Result<bool> {
     let Some(root) = root() else {
         return Ok(false);
     };
-    let cgroup = File::open(root).context(format!("open {}", root.display()))?;
+    let cgroup = File::open(root).with_context(|| format!("open {}", root.display()))?;
     let dir = pins.cgroup();
     bpffs::ensure_dir(&dir)?;
     for (name, program, hook) in LINKS {
@@ -64,8 +64,8 @@ pub fn ensure(pins: &Pins, generation: &str) -> Result<bool> {
         }
         let program = open_program(pins, generation, program)?;
         let link = sys::link_create_on(program.as_fd(), cgroup.as_fd(), hook)
-            .context(format!("attach {name} to {}", root.display()))?;
-        sys::obj_pin(link.as_fd(), &pin).context(format!("pin {}", pin.display()))?;
+            .with_context(|| format!("attach {name} to {}", root.display()))?;
+        sys::obj_pin(link.as_fd(), &pin).with_context(|| format!("pin {}", pin.display()))?;
     }
     Ok(true)
 }
@@ -79,7 +79,9 @@ pub fn remove(pins: &Pins) -> Result<()> {
         if let Some(link) = attach::open_link(&path)? {
             match sys::link_detach(link.as_fd()) {
                 Ok(()) | Err(Errno::ENOLINK) => {}
-                Err(e) => return Err(e).context(format!("detach {name} from the root cgroup")),
+                Err(e) => {
+                    return Err(e).with_context(|| format!("detach {name} from the root cgroup"));
+                }
             }
         }
     }

@@ -196,7 +196,7 @@ fn reuse_maps(open: &mut OpenDatapathSkel<'_>, pins: &Pins) -> Result<()> {
             continue;
         }
         let path = pins.maps(ABI_VERSION).join(&name);
-        let there = sys::obj_get(&path).context(format!("open map {}", path.display()))?;
+        let there = sys::obj_get(&path).with_context(|| format!("open map {}", path.display()))?;
         let wanted = Shape {
             kind: map.map_type().into(),
             key_bytes: map.key_size(),
@@ -213,7 +213,7 @@ fn reuse_maps(open: &mut OpenDatapathSkel<'_>, pins: &Pins) -> Result<()> {
             .with_hint("another build with the same ABI number: run oci-netkit unload"));
         }
         map.reuse_fd(there.as_fd())
-            .context(format!("reuse map {name}"))?;
+            .with_context(|| format!("reuse map {name}"))?;
     }
     Ok(())
 }
@@ -225,7 +225,8 @@ fn pin_maps(skel: &DatapathSkel<'_>, pins: &Pins) -> Result<()> {
     for map in skel.object().maps() {
         let name = map.name().to_string_lossy().into_owned();
         if SHARED.contains(&name.as_str()) {
-            sys::obj_pin(map.as_fd(), &scratch.join(&name)).context(format!("pin map {name}"))?;
+            sys::obj_pin(map.as_fd(), &scratch.join(&name))
+                .with_context(|| format!("pin map {name}"))?;
             pinned += 1;
         }
     }
@@ -245,14 +246,14 @@ fn pin_programs(skel: &DatapathSkel<'_>, pins: &Pins) -> Result<()> {
         let loaded = skel.object().progs().find(|p| p.name() == name);
         let loaded =
             loaded.ok_or_else(|| Error::new(Kind::Internal, format!("the object lacks {name}")))?;
-        sys::obj_pin(loaded.as_fd(), &scratch.join(name)).context(format!("pin {name}"))?;
+        sys::obj_pin(loaded.as_fd(), &scratch.join(name)).with_context(|| format!("pin {name}"))?;
     }
     commit(&scratch, &pins.generation(CURRENT))
 }
 
 /// A rename in bpffs is atomic as anywhere: simple_rename(), kernel/bpf/inode.c.
 fn commit(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).context(format!("rename {} to {}", from.display(), to.display()))
+    fs::rename(from, to).with_context(|| format!("rename {} to {}", from.display(), to.display()))
 }
 
 /// Opens a program of a generation.
@@ -261,7 +262,7 @@ fn commit(from: &Path, to: &Path) -> Result<()> {
 /// [`Kind::Kernel`] when it is not loaded.
 pub fn open_program(pins: &Pins, generation: &str, program: Program) -> Result<OwnedFd> {
     let path = pins.generation(generation).join(program.name());
-    sys::obj_get(&path).context(format!("open program {}", path.display()))
+    sys::obj_get(&path).with_context(|| format!("open program {}", path.display()))
 }
 
 /// Opens the shared maps.

@@ -288,7 +288,7 @@ impl Maps {
         )?;
         let (keys, values): (Vec<_>, Vec<_>) = policy.iter().map(encode_rule).unzip();
         trie.update_many(&keys, &values)
-            .context(format!("write {max} rules"))?;
+            .with_context(|| format!("write {max} rules"))?;
         self.rules
             .update(&slot, &trie.as_value())
             .context("write nk_rules")
@@ -338,10 +338,10 @@ impl Maps {
             let mut deletions = Vec::new();
             for (name, map, key) in &tables {
                 let what = move || format!("clear {name}");
-                match map.lookup(key).context(what()) {
+                match map.lookup(key).with_context(what) {
                     Ok(None) => {}
                     Ok(Some(_)) => deletions
-                        .push(scope.spawn(move || map.delete(key).map(drop).context(what()))),
+                        .push(scope.spawn(move || map.delete(key).map(drop).with_context(what))),
                     Err(e) => note(Err(e)),
                 }
             }

@@ -90,18 +90,18 @@ impl<K: Plain, V: Plain> Map<K, V> {
     /// Opens a pinned map.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let what = || format!("open map {}", path.display());
-        let fd = obj_get(path).context(what())?;
-        Self::checked(fd).context(what())
+        let fd = obj_get(path).with_context(what)?;
+        Self::checked(fd).with_context(what)
     }
 
     /// Opens the inner map that an outer one names.
     pub(super) fn open_inner(outer: &Map<u32, u32>, key: u32) -> Result<Option<Self>> {
         let what = || format!("open inner map {key}");
-        let Some(id) = outer.lookup(&key).context(what())? else {
+        let Some(id) = outer.lookup(&key).with_context(what)? else {
             return Ok(None);
         };
-        match map_by_id(id).context(what())? {
-            Some(fd) => Self::checked(fd).context(what()).map(Some),
+        match map_by_id(id).with_context(what)? {
+            Some(fd) => Self::checked(fd).with_context(what).map(Some),
             None => Ok(None),
         }
     }
@@ -134,7 +134,7 @@ impl<K: Plain, V: Plain> Map<K, V> {
                 size_of::<raw::bpf_attr>(),
             )
         };
-        let fd = Errno::result(fd).context(format!("create map {name}"))?;
+        let fd = Errno::result(fd).with_context(|| format!("create map {name}"))?;
         let fd = c_int::try_from(fd)
             .map_err(|_| Error::new(Kind::Internal, "bpf(2) gave no descriptor"))?;
         Ok(Self {
@@ -339,7 +339,7 @@ pub(super) fn map_by_id(id: u32) -> Answer<Option<OwnedFd>> {
 /// descriptor in /proc (kernel/bpf/syscall.c, bpf_map_show_fdinfo). A trie's inner nodes are not in it.
 pub(super) fn memory_bytes(map: BorrowedFd<'_>) -> Result<u64> {
     let path = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
-    let text = std::fs::read_to_string(&path).context(format!("read {path}"))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let value = text.lines().find_map(|l| l.strip_prefix("memlock:"));
     value
         .and_then(|v| v.trim().parse().ok())

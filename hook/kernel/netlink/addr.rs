@@ -53,7 +53,7 @@ pub fn add(netlink: &Netlink, ifindex: u32, net: &IpNet) -> Result<()> {
             RouteNetlinkMessage::NewAddress(request),
             NLM_F_CREATE | NLM_F_EXCL,
         )
-        .context(format!("add address {net} to device {ifindex}"))
+        .with_context(|| format!("add address {net} to device {ifindex}"))
 }
 
 /// The netlink family of an address.

@@ -96,7 +96,7 @@ fn get(netlink: &Netlink, name: &str) -> Result<Option<LinkMessage>> {
     match netlink.ask(RouteNetlinkMessage::GetLink(request)) {
         Ok(answers) => Ok(answers.iter().find_map(as_link).cloned()),
         Err(e) if e.is(Errno::ENODEV) => Ok(None),
-        Err(e) => Err(e).context(format!("look for device {name}")),
+        Err(e) => Err(e).with_context(|| format!("look for device {name}")),
     }
 }
 
@@ -289,7 +289,7 @@ pub fn delete_pair(netlink: &Netlink, name: &IfName) -> Result<()> {
     request.header.index = link.ifindex;
     match netlink.change(RouteNetlinkMessage::DelLink(request), 0) {
         Err(e) if e.is(Errno::ENODEV) => Ok(()),
-        other => other.context(format!("delete {name}")),
+        other => other.with_context(|| format!("delete {name}")),
     }
 }
 
@@ -304,7 +304,7 @@ pub fn up(netlink: &Netlink, ifindex: u32) -> Result<()> {
     request.header.change_mask = LinkFlags::Up;
     netlink
         .change(RouteNetlinkMessage::SetLink(request), 0)
-        .context(format!("bring up device {ifindex}"))
+        .with_context(|| format!("bring up device {ifindex}"))
 }
 
 /// What one device's message says; total, whatever the kernel (or a fuzzer) sent.

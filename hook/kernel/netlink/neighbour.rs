@@ -25,7 +25,7 @@ pub fn add_proxy(netlink: &Netlink, ifindex: u32, address: Ipv6Addr) -> Result<(
             RouteNetlinkMessage::NewNeighbour(proxy(ifindex, address)),
             NLM_F_CREATE,
         )
-        .context(format!("add proxy neighbour {address} to device {ifindex}"))
+        .with_context(|| format!("add proxy neighbour {address} to device {ifindex}"))
 }
 
 /// Removes one; success if it, or its device, is gone.
@@ -36,9 +36,9 @@ pub fn remove_proxy(netlink: &Netlink, ifindex: u32, address: Ipv6Addr) -> Resul
     let request = RouteNetlinkMessage::DelNeighbour(proxy(ifindex, address));
     match netlink.change(request, 0) {
         Err(e) if e.is(Errno::ENOENT) || e.is(Errno::ENODEV) => Ok(()),
-        other => other.context(format!(
-            "remove proxy neighbour {address} of device {ifindex}"
-        )),
+        other => {
+            other.with_context(|| format!("remove proxy neighbour {address} of device {ifindex}"))
+        }
     }
 }
 

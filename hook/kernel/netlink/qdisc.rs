@@ -28,7 +28,7 @@ pub fn add(netlink: &Netlink, ifindex: u32, spec: &QueueSpec) -> Result<()> {
             "this kernel has no queue that keeps a rate (CONFIG_NET_SCH_TBF)",
         )
         .with_hint("remove io.oci-netkit.rate-egress and rate-ingress, or load sch_tbf")),
-        other => other.context(format!("queue of device {ifindex}")),
+        other => other.with_context(|| format!("queue of device {ifindex}")),
     }
 }
 

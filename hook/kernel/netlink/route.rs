@@ -83,7 +83,7 @@ pub fn add(netlink: &Netlink, ifindex: u32, spec: &RouteSpec) -> Result<()> {
             }
             _ => e.into(),
         })
-        .context(format!("add route {to} to device {ifindex}"))
+        .with_context(|| format!("add route {to} to device {ifindex}"))
 }
 
 /// The hops of one route of the main tables; `any` is the destination of a route that names none.

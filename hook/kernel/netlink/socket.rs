@@ -58,8 +58,8 @@ impl From<Refused> for Error {
 }
 
 impl<T> Context<T> for std::result::Result<T, Refused> {
-    fn context(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|r| r.error.with_context(what))
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|r| r.error.with_context(what()))
     }
 }
 

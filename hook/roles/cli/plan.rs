@@ -47,7 +47,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            steps: plan.steps.iter().map(plan::step::Step::describe).collect(),
+            steps: plan.steps.iter().map(ToString::to_string).collect(),
             warnings: plan
                 .warnings
                 .into_iter()

@@ -47,7 +47,7 @@ impl Maps {
         )?;
         let (keys, values): (Vec<_>, Vec<_>) = names.iter().map(encode).unzip();
         trie.update_many(&keys, &values)
-            .context(format!("write {max} names"))?;
+            .with_context(|| format!("write {max} names"))?;
         self.names
             .update(&slot, &trie.as_value())
             .context("write nk_names")

@@ -40,10 +40,10 @@ impl Maps {
         let mut sum = 0;
         for (name, outer, key) in self.tables(checked(id)?) {
             let what = || format!("look into {name}");
-            let Some(id) = outer.lookup(&key).context(what())? else {
+            let Some(id) = outer.lookup(&key).with_context(what)? else {
                 continue;
             };
-            if let Some(table) = sys::map_by_id(id).context(what())? {
+            if let Some(table) = sys::map_by_id(id).with_context(what)? {
                 sum += sys::memory_bytes(table.as_fd())?;
             }
         }
