@@ -50,7 +50,7 @@ pub fn attempt(argv: &[&str]) -> bool {
 /// Waits for something that happens by itself, such as the end of a namespace.
 #[track_caller]
 pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < end, "still not: {what}");
         std::thread::sleep(Duration::from_millis(20));
