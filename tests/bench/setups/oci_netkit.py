@@ -6,7 +6,7 @@ from machine import WORK, run
 
 CONFIG = """
 [[pool]]
-prefix = "198.51.100.0/24"
+prefix = "{}"
 reach = "routed"
 """
 BUNDLE = {
@@ -27,7 +27,7 @@ class Hook:
     def __init__(self, binary):
         self.binary = str(shutil.copy(binary, WORK / "oci-netkit"))
         self.config = WORK / "oci-netkit.toml"
-        self.config.write_text(CONFIG)
+        self.config.write_text(CONFIG.format("198.51.100.0/24"))
         self.options = ["--config", str(self.config)]
         self.bundle = WORK / "bundle"
         self.bundle.mkdir(exist_ok=True)
@@ -67,8 +67,9 @@ class OciNetkitSetup:
     """`hook create` and `hook poststop`, address leased, two rules."""
 
     name = "oci-netkit"
-    # Where the hook looks for it, so that the command line is that of hooks.d.
-    files = {"/etc/oci-netkit/config.toml": CONFIG}
+    # Where the hook looks for it, so that the command line is that of hooks.d; room for a thousand, as
+    # the others have.
+    files = {"/etc/oci-netkit/config.toml": CONFIG.format("10.94.0.0/16")}
     RULES = ["tcp:203.0.113.10:443", "udp:192.0.2.53:53"]
 
     def __init__(self, binary):
