@@ -1,5 +1,5 @@
-//! What long lists cost: 100,000 prefixes and 10,000 names in one container's rules. Counts are
-//! asserted; times only printed, as a table, by
+//! What long lists cost, 100,000 prefixes and 10,000 names in one container's rules, and what a
+//! thousand containers. Counts are asserted; times only printed, as tables, by
 //!
 //! ```text
 //! cargo test --release --test bpf_scale -- --ignored --nocapture
@@ -34,7 +34,7 @@ mod root {
     use oci_netkit::plan::step::MapSpec;
     use oci_netkit::types::id::EndpointId;
 
-    use crate::common::datapath::{Datapath, Hook, Outcome};
+    use crate::common::datapath::{Datapath, Hook, Outcome, UP0_MAC};
     use crate::common::dns::datagram;
     use crate::common::dns_message::{A, query};
     use crate::common::oracle;
@@ -138,12 +138,18 @@ mod root {
 
     /// The container's program by the kernel's own clock, the mean of so many runs.
     fn redirected(d: &mut Datapath, packet: &Packet, repeat: u32) -> Duration {
+        sent(d, packet, repeat, REDIRECT)
+    }
+
+    fn sent(d: &mut Datapath, packet: &Packet, repeat: u32, verdict: i32) -> Duration {
         let primary = d.ifindex.primary[0];
         let ran = d.run_only(Hook::FromContainer, primary, &packet.bytes(), repeat);
-        assert_eq!(ran.verdict, REDIRECT);
+        assert_eq!(ran.verdict, verdict);
         ran.duration
     }
 
+    /// TC_ACT_*, include/uapi/linux/pkt_cls.h.
+    const SHOT: i32 = 2;
     const REDIRECT: i32 = 7;
 
     /// Highest resident memory of this process since the last call, in bytes (proc_pid_status(5)).
@@ -257,6 +263,66 @@ mod root {
 
     fn mib(bytes: u64) -> f64 {
         bytes as f64 / f64::from(1 << 20)
+    }
+
+    /// Costs of packets of one container, beside others.
+    struct Beside {
+        first: Duration,
+        out: Duration,
+        inwards: Duration,
+        refused: Duration,
+    }
+
+    fn beside(count: u32) -> Beside {
+        let mut d = Datapath::new();
+        d.crowd(count);
+        d.rules(0, EVERYWHERE, "");
+        let to = |n: usize| tcp(&format!("10.87.0.2:{}", 10_000 + n), "192.0.2.7:5000");
+        // The neighbour is known from here on.
+        assert_eq!(d.sends(0, &to(0)).outcome, Outcome::Redirect);
+        let first = (1..=SAMPLES).map(|n| redirected(&mut d, &to(n), 1));
+        let first = median(first.collect());
+        let out = redirected(&mut d, &to(1), REPEAT);
+        let up = d.ifindex.up[0];
+        let answer = to(1).reply().to_mac(UP0_MAC);
+        let back = d.run_only(Hook::FromWire, up, &answer.bytes(), REPEAT);
+        assert_eq!(back.verdict, REDIRECT);
+        let off = tcp("10.87.0.2:9", "192.0.2.7:5001");
+        Beside {
+            first,
+            out,
+            inwards: back.duration,
+            refused: sent(&mut d, &off, REPEAT, SHOT),
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn many_containers() {
+        let mut table = String::from(
+            "| containers | first packet | further, out | further, in | refused |\n|---|---|---|---|---|\n",
+        );
+        let mut few: Option<Beside> = None;
+        for count in [2, 10, 100, 1000] {
+            let now = beside(count);
+            let to = few.as_ref().unwrap_or(&now);
+            let cell = |of: fn(&Beside) -> Duration| {
+                format!(
+                    "{:.2} ({} ns)",
+                    ratio(of(&now), of(to)),
+                    of(&now).as_nanos()
+                )
+            };
+            let cells = [
+                cell(|b| b.first),
+                cell(|b| b.out),
+                cell(|b| b.inwards),
+                cell(|b| b.refused),
+            ];
+            writeln!(table, "| {count} | {} |", cells.join(" | ")).expect("text");
+            few.get_or_insert(now);
+        }
+        println!("{table}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The maps of the loaded datapath: what the hook writes there, written by tests.
 
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd};
 
 use libbpf_rs::{MapCore, MapFlags, MapHandle, MapType};
@@ -59,6 +60,16 @@ pub(super) fn create(
     .expect("create an inner map")
 }
 
+fn flow_table(entries: u32) -> MapHandle {
+    create(
+        MapType::LruHash,
+        size_of::<types::nk_flow_key>(),
+        size_of::<types::nk_flow>(),
+        entries,
+        0,
+    )
+}
+
 impl Datapath {
     /// An endpoint with nothing special about it.
     pub(super) fn endpoint(&self, id: u32) -> types::nk_endpoint {
@@ -112,15 +123,34 @@ impl Datapath {
         self.own_addresses(id, types::nk_addr_flags::NK_ADDR_RATE_INGRESS);
     }
 
+    /// Endpoints beside the two, so that there are `count`, each with an address. Tables are found by an
+    /// index, whoever has others: they have none.
+    pub fn crowd(&self, count: u32) {
+        for id in 2..count {
+            let primary_ifindex = 10_000 + id;
+            let endpoint = types::nk_endpoint {
+                primary_ifindex,
+                mtu_bytes: MTU,
+                ..Default::default()
+            };
+            let owner = types::nk_addr {
+                endpoint_id: id,
+                primary_ifindex,
+                ..Default::default()
+            };
+            let [_, _, high, low] = id.to_be_bytes();
+            let address = Ipv4Addr::new(10, 88, high, low);
+            let maps = &self.skel.maps;
+            put(&maps.nk_endpoints, &id, &endpoint);
+            put(&maps.nk_ifindexes, &primary_ifindex, &id);
+            put(&maps.nk_addrs, &mapped(address.into()), &owner);
+        }
+        next_jiffy();
+    }
+
     /// Replaces a flow table, so that its flows are gone.
     pub fn new_flow_table(&self, id: u32, opener: u32, entries: u32) {
-        let table = create(
-            MapType::LruHash,
-            size_of::<types::nk_flow_key>(),
-            size_of::<types::nk_flow>(),
-            entries,
-            0,
-        );
+        let table = flow_table(entries);
         put(
             &self.skel.maps.nk_flows,
             &(2 * id + opener),
