@@ -17,8 +17,7 @@ use crate::facts::HostAddress;
 /// When the kernel refuses.
 pub fn list(netlink: &Netlink) -> Result<Vec<HostAddress>> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let answers = netlink.dump(&request).context("list addresses")?;
-    Ok(answers.iter().filter_map(decode).collect())
+    netlink.dump(&request, decode).context("list addresses")
 }
 
 /// As [`list`], without where they are.

@@ -70,14 +70,11 @@ pub fn has_netkit(netlink: &Netlink) -> Option<bool> {
 /// When the kernel refuses.
 pub fn list(netlink: &Netlink) -> Result<Vec<Link>> {
     let mut request = LinkMessage::default();
-    // Statistics would be the most of each answer.
-    request
-        .attributes
-        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let answers = netlink
-        .dump(&RouteNetlinkMessage::GetLink(request))
-        .context("list devices")?;
-    Ok(answers.iter().filter_map(as_link).map(decode).collect())
+    request.attributes.push(without_statistics());
+    let request = RouteNetlinkMessage::GetLink(request);
+    netlink
+        .dump(&request, |answer| as_link(answer).map(decode))
+        .context("list devices")
 }
 
 /// The device of that name, if there is one.
@@ -88,16 +85,41 @@ pub fn find(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
     Ok(get(netlink, name)?.as_ref().map(decode))
 }
 
+/// The device of that index, if there is one.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_by_index(netlink: &Netlink, ifindex: u32) -> Result<Option<Link>> {
+    let mut request = LinkMessage::default();
+    request.header.index = ifindex;
+    let found = ask(netlink, request, || format!("look for device {ifindex}"))?;
+    Ok(found.as_ref().map(decode))
+}
+
 fn get(netlink: &Netlink, name: &str) -> Result<Option<LinkMessage>> {
     let mut request = LinkMessage::default();
     request
         .attributes
         .push(LinkAttribute::IfName(name.to_owned()));
+    ask(netlink, request, || format!("look for device {name}"))
+}
+
+fn ask(
+    netlink: &Netlink,
+    mut request: LinkMessage,
+    what: impl FnOnce() -> String,
+) -> Result<Option<LinkMessage>> {
+    request.attributes.push(without_statistics());
     match netlink.ask(RouteNetlinkMessage::GetLink(request)) {
         Ok(answers) => Ok(answers.iter().find_map(as_link).cloned()),
         Err(e) if e.is(Errno::ENODEV) => Ok(None),
-        Err(e) => Err(e).with_context(|| format!("look for device {name}")),
+        Err(e) => Err(e).with_context(what),
     }
+}
+
+/// Statistics would be the most of each answer.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
 fn as_link(message: &RouteNetlinkMessage) -> Option<&LinkMessage> {

@@ -32,9 +32,9 @@ pub fn list(netlink: &Netlink) -> Result<Vec<HostRoute>> {
     ] {
         let mut request = RouteMessage::default();
         request.header.address_family = family(any);
-        let answers = netlink.dump(&RouteNetlinkMessage::GetRoute(request));
-        match answers {
-            Ok(answers) => routes.extend(answers.iter().flat_map(|a| decode(a, any))),
+        let request = RouteNetlinkMessage::GetRoute(request);
+        match netlink.dump(&request, |answer| decode(answer, any)) {
+            Ok(found) => routes.extend(found),
             // A kernel with ipv6.disable=1 has no such family.
             Err(e) if any.is_ipv6() && e.is(Errno::EOPNOTSUPP) => {}
             Err(e) => return Err(e).context("list routes"),

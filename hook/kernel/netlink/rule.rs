@@ -17,8 +17,7 @@ const BY_CLASS: [u16; 2] = [25, 26];
 /// When the kernel refuses.
 pub fn list(netlink: &Netlink) -> Result<Vec<RoutingRule>> {
     let request = RouteNetlinkMessage::GetRule(RuleMessage::default());
-    let answers = netlink.dump(&request).context("list routing rules")?;
-    Ok(answers.iter().filter_map(decode).collect())
+    netlink.dump(&request, decode).context("list routing rules")
 }
 
 /// `None` for another message, and for rules of multicast routing.

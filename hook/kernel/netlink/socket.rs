@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    DecodeError, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_proto::sys::{AsyncSocket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -32,7 +32,58 @@ const DUMP_PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Netlink {
     runtime: Arc<Runtime>,
-    handle: ConnectionHandle<RouteNetlinkMessage>,
+    handle: ConnectionHandle<Message>,
+}
+
+/// Answers stay as they came until somebody looks at them: decoded, a device takes ten times the room,
+/// and of a thousand all would wait for the last.
+#[derive(Clone, Debug)]
+enum Message {
+    Request(RouteNetlinkMessage),
+    Answer(NetlinkHeader, Vec<u8>),
+}
+
+impl NetlinkSerializable for Message {
+    fn message_type(&self) -> u16 {
+        match self {
+            Self::Request(request) => request.message_type(),
+            Self::Answer(header, _) => header.message_type,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Self::Request(request) => request.buffer_len(),
+            Self::Answer(_, bytes) => bytes.len(),
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Self::Request(request) => request.serialize(buffer),
+            Self::Answer(_, bytes) => buffer.copy_from_slice(bytes),
+        }
+    }
+}
+
+impl NetlinkDeserializable for Message {
+    type Error = DecodeError;
+
+    fn deserialize(
+        header: &NetlinkHeader,
+        payload: &[u8],
+    ) -> std::result::Result<Self, DecodeError> {
+        Ok(Self::Answer(*header, payload.to_owned()))
+    }
+}
+
+impl Message {
+    fn decode(self) -> std::result::Result<RouteNetlinkMessage, DecodeError> {
+        match self {
+            Self::Request(request) => Ok(request),
+            Self::Answer(header, bytes) => RouteNetlinkMessage::deserialize(&header, &bytes),
+        }
+    }
 }
 
 /// Why the kernel did not do what it was asked.
@@ -76,7 +127,7 @@ impl Netlink {
             .context("start tokio")?;
         let entered = runtime.enter();
         let (mut connection, handle, _) =
-            new_connection::<RouteNetlinkMessage>(NETLINK_ROUTE).context("open netlink socket")?;
+            new_connection::<Message>(NETLINK_ROUTE).context("open netlink socket")?;
         let socket = connection.socket_mut().socket_mut();
         // Errors with the reason in words; the request itself is not wanted back.
         socket.set_ext_ack(true).context("set NETLINK_EXT_ACK")?;
@@ -97,20 +148,21 @@ impl Netlink {
         netns.netlink(Self::open)
     }
 
-    /// All objects of a kind.
+    /// What `pick` makes of all objects of a kind.
     ///
     /// # Errors
     /// When the kernel refuses, or changes kept tearing the list apart.
-    pub fn dump(
+    pub fn dump<T, P: IntoIterator<Item = T>>(
         &self,
         request: &RouteNetlinkMessage,
-    ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refused> {
+        pick: impl Fn(&RouteNetlinkMessage) -> P,
+    ) -> std::result::Result<Vec<T>, Refused> {
         let end = Instant::now() + DUMP_PATIENCE;
         let mut pause = Duration::from_millis(1);
         while Instant::now() < end {
             let (objects, torn) = self.send(request.clone(), NLM_F_DUMP)?;
             if !torn {
-                return Ok(objects);
+                return Ok(decode(objects).flat_map(|object| pick(&object)).collect());
             }
             sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(50));
@@ -129,7 +181,7 @@ impl Netlink {
         &self,
         request: RouteNetlinkMessage,
     ) -> std::result::Result<Vec<RouteNetlinkMessage>, Refused> {
-        Ok(self.send(request, 0)?.0)
+        Ok(decode(self.send(request, 0)?.0).collect())
     }
 
     /// Changes something and waits until it is done. `flags` beside REQUEST and ACK.
@@ -148,8 +200,9 @@ impl Netlink {
         &self,
         request: RouteNetlinkMessage,
         flags: u16,
-    ) -> std::result::Result<(Vec<RouteNetlinkMessage>, bool), Refused> {
-        let mut message = NetlinkMessage::from(request);
+    ) -> std::result::Result<(Vec<Message>, bool), Refused> {
+        let payload = NetlinkPayload::InnerMessage(Message::Request(request));
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
         message.header.flags = NLM_F_REQUEST | flags;
         self.runtime.block_on(async {
             let answers = self
@@ -166,8 +219,8 @@ impl Netlink {
 }
 
 async fn collect(
-    answers: impl futures::Stream<Item = NetlinkMessage<RouteNetlinkMessage>>,
-) -> std::result::Result<(Vec<RouteNetlinkMessage>, bool), Refused> {
+    answers: impl futures::Stream<Item = NetlinkMessage<Message>>,
+) -> std::result::Result<(Vec<Message>, bool), Refused> {
     let mut answers = std::pin::pin!(answers);
     let (mut objects, mut torn) = (Vec::new(), false);
     while let Some(answer) = answers.next().await {
@@ -183,6 +236,14 @@ async fn collect(
         }
     }
     Ok((objects, torn))
+}
+
+/// One that our crate cannot decode is passed over.
+fn decode(objects: Vec<Message>) -> impl Iterator<Item = RouteNetlinkMessage> {
+    objects.into_iter().filter_map(|object| {
+        let decoded = object.decode();
+        decoded.map_err(|e| log::warn!("netlink: {e}")).ok()
+    })
 }
 
 fn unanswered(error: Error) -> Refused {
