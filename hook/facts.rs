@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv6Net};
 
+use crate::types::claim::Claim;
 use crate::types::engine::Engine;
 use crate::types::id::NetnsCookie;
 use crate::types::lease::Leases;
@@ -174,15 +175,39 @@ pub struct NamespaceFacts {
     pub root: PathBuf,
     /// What started the container; looked for only where no ceiling bounds what it may ask for.
     pub engine: Engine,
+    /// The endpoint that the namespace has.
+    pub endpoint: Option<EndpointRecord>,
 }
 
 /// The endpoints there are, of this boot. Those of another boot are gc's business.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// In no order.
-    pub endpoints: Vec<EndpointRecord>,
+    /// In the order of their cookies.
+    pub claims: Vec<Claim>,
     /// Who had which address, also before this boot; read only by who gives addresses out.
     pub leases: Leases,
+}
+
+impl Link {
+    /// The primary of an endpoint that stands, as far as anybody asks.
+    #[must_use]
+    pub fn of_endpoint(claim: &Claim) -> Self {
+        Self {
+            ifindex: claim.primary_ifindex,
+            name: claim.primary.as_str().to_owned(),
+            kind: Some("netkit".into()),
+            mtu_bytes: 0,
+            up: true,
+            loopback: false,
+            mac: None,
+            physical: false,
+            gso_max_bytes: 0,
+            gso_ipv4_max_bytes: 0,
+            gro_max_bytes: 0,
+            gro_ipv4_max_bytes: 0,
+            headroom_bytes: 0,
+        }
+    }
 }
 
 #[cfg(test)]

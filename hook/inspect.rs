@@ -85,7 +85,7 @@ fn maps(paths: &Paths) -> Result<Option<Maps>> {
 /// # Errors
 /// When state or kernel cannot be read.
 pub fn endpoints(paths: &Paths, boot_id: &str) -> Result<Vec<EndpointView>> {
-    let records = View::new(paths).ledger(boot_id)?.endpoints;
+    let records = View::new(paths).records(boot_id)?;
     if records.is_empty() {
         return Ok(Vec::new());
     }

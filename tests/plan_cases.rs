@@ -22,6 +22,7 @@ use oci_netkit::plan::step::Step;
 use oci_netkit::plan::teardown::undo_all;
 use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
+use oci_netkit::types::claim::Claim;
 use oci_netkit::types::engine::{Engine, PodmanVersion};
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
 use oci_netkit::types::lease::{Lease, Leases};
@@ -303,6 +304,7 @@ fn decide(case: &Path) -> Result<Decision> {
     };
     let mut host = host();
     delta.host.apply(&mut host);
+    let records: Vec<EndpointRecord> = delta.endpoints.iter().map(record).collect();
     let namespace = NamespaceFacts {
         root: "/rootfs".into(),
         cookie: NetnsCookie(1),
@@ -320,9 +322,10 @@ fn decide(case: &Path) -> Result<Decision> {
             Engine::Podman(PodmanVersion::parse(&text))
         }),
         start_time: 5,
+        endpoint: records.iter().find(|r| r.cookie == NetnsCookie(1)).cloned(),
     };
     let ledger = Ledger {
-        endpoints: delta.endpoints.iter().map(record).collect(),
+        claims: records.iter().map(Claim::from).collect(),
         leases: Leases::new(delta.leases),
     };
     plan(&request, &config, &host, &namespace, &ledger)
@@ -483,14 +486,14 @@ fn nothing_comes_up_unguarded() {
 #[test]
 fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
     let mut host = host();
-    let mut endpoints = Vec::new();
+    let mut claims = Vec::new();
     let mut events = Vec::new();
     for id in 0..4096u32 {
         let v4 = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a57_8002 + n));
-        endpoints.push(record(&json!({
+        claims.push(Claim::from(&record(&json!({
             "cookie": 100 + id, "id": id, "name": format!("e{id}"), "primary": format!("onk{id}"),
             "addresses": [format!("{}/32", v4(id))],
-        })));
+        }))));
         events.push(Lease {
             name: format!("gone{id}"),
             addresses: vec![v4(4096 + id)],
@@ -507,7 +510,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         add_route(&mut host, v4(id).into(), &name, None);
     }
     let mut ledger = Ledger {
-        endpoints,
+        claims,
         leases: Leases::new(events),
     };
     let request = Request {
@@ -526,6 +529,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         network_comes_later: false,
         engine: Engine::Other,
         start_time: 5,
+        endpoint: None,
     };
     let decide = |ledger: &Ledger, host: &HostFacts| {
         plan(&request, &Config::default(), host, &namespace, ledger)
@@ -535,7 +539,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         full.contains("all 4096 endpoints of this host are in use"),
         "{full}"
     );
-    ledger.endpoints.pop();
+    ledger.claims.pop();
     host.links.pop();
     host.routes.pop();
     let start = std::time::Instant::now();

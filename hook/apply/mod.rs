@@ -366,7 +366,7 @@ pub struct Recovered {
 pub fn recover(paths: &Paths, boot_id: &str, deadline: &Deadline) -> Result<Recovered> {
     let store = Store::open(paths)?;
     let mut cookies = store.view().journals()?;
-    for record in store.view().ledger(boot_id)?.endpoints {
+    for record in store.view().records(boot_id)? {
         if record.phase == Phase::Creating && !cookies.contains(&record.cookie) {
             cookies.push(record.cookie);
         }

@@ -245,10 +245,11 @@ impl RealHost {
     /// Unless the name belongs to another endpoint: that is why this one's creation failed.
     fn delete_pair(&mut self, primary: &IfName) -> Result<()> {
         let (boot, cookie) = (&self.record.boot_id, self.record.cookie);
-        let records = View::new(&self.paths).ledger(boot)?.endpoints;
-        if records
+        let has_name = |claim: &str| claim.contains(primary.as_str());
+        let claims = View::new(&self.paths).claims_like(boot, &has_name)?;
+        if claims
             .iter()
-            .any(|r| r.cookie != cookie && r.primary == *primary)
+            .any(|c| c.cookie != cookie && c.primary == *primary)
         {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Finds facts about the host and a container's namespace; judges nothing, changes nothing.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -11,15 +12,18 @@ use super::netns::Netns;
 use super::process::{self, Process};
 use super::{bpffs, caps, netns};
 use crate::error::{Context, Result};
-use crate::facts::{Ability, HostFacts, NamespaceFacts, RoutingRule};
+use crate::facts::{Ability, HostFacts, Link, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
 use crate::state::store::View;
+use crate::types::claim::Claim;
 use crate::types::domain::search_domain;
 use crate::types::engine::Engine;
+use crate::types::name::IfName;
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// systemd-resolved's list of the servers behind its own 127.0.0.53.
 const RESOLVED_UPSTREAMS: &str = "/run/systemd/resolve/resolv.conf";
+const DEVICES: &str = "/sys/class/net";
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The host, now.
@@ -28,10 +32,14 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 /// [`crate::error::Kind::Kernel`] when /proc or rtnetlink refuse. What this host cannot do is in
 /// the facts.
 pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
-    host_facts_by(&Netlink::open()?, paths)
+    let netlink = Netlink::open()?;
+    let mut host = host_facts_by(&netlink, paths)?;
+    host.links = link::list(&netlink)?;
+    host.links.iter_mut().for_each(look_behind);
+    Ok(host)
 }
 
-/// As [`host_facts`], by a socket that goes on being used.
+/// As [`host_facts`], by a socket that goes on being used, and without the devices.
 ///
 /// # Errors
 /// As [`host_facts`].
@@ -39,12 +47,6 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs());
-    let mut links = link::list(netlink)?;
-    for link in &mut links {
-        let device = Path::new("/sys/class/net").join(&link.name).join("device");
-        // Of pairs there may be a thousand.
-        link.physical = link.kind.as_deref() != Some("netkit") && device.exists();
-    }
     let (resolvers, search) = name_servers();
     Ok(HostFacts {
         boot_id: boot_id()?,
@@ -56,7 +58,7 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
         privileges: privileges()?,
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
         ula: View::new(paths).ula(),
-        links,
+        links: Vec::new(),
         addresses: addr::list(netlink)?,
         routes: route::list(netlink)?,
         resolvers,
@@ -65,6 +67,60 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
         neighbours: Vec::new(),
         now,
     })
+}
+
+/// The devices that matter to a start: of the endpoints, which are known; the rest that have an address
+/// or a route, are hardware, are `named`, or were left behind.
+///
+/// To list all takes the kernel the square of their number: for each pair, rtnl_fill_link_netnsid(),
+/// net/core/rtnetlink.c, goes through a list of all namespaces.
+///
+/// # Errors
+/// When rtnetlink refuses.
+pub fn links(
+    netlink: &Netlink,
+    host: &HostFacts,
+    claims: &[Claim],
+    named: &[IfName],
+) -> Result<Vec<Link>> {
+    let primaries: HashMap<u32, &Claim> = claims.iter().map(|c| (c.primary_ifindex, c)).collect();
+    let of_routes = host.routes.iter().filter_map(|r| r.ifindex);
+    let of_addresses = host.addresses.iter().map(|a| a.ifindex);
+    let indexes: BTreeSet<u32> = of_addresses.chain(of_routes).collect();
+    let mut links = Vec::new();
+    for ifindex in indexes {
+        match primaries.get(&ifindex) {
+            Some(claim) => links.push(Link::of_endpoint(claim)),
+            None => links.extend(link::find_by_index(netlink, ifindex)?),
+        }
+    }
+    let met: HashSet<String> = links.iter().map(|l| l.name.clone()).collect();
+    let matters = |name: &String| name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name);
+    let named = named.iter().map(|name| name.as_str().to_owned());
+    let mut others: Vec<String> = named.chain(devices().filter(matters)).collect();
+    others.retain(|name| !met.contains(name));
+    others.sort_unstable();
+    others.dedup();
+    for name in others {
+        links.extend(link::find(netlink, &name)?);
+    }
+    links.iter_mut().for_each(look_behind);
+    Ok(links)
+}
+
+/// Names in /sys/class/net.
+fn devices() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(DEVICES).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
+}
+
+fn is_hardware(name: &str) -> bool {
+    Path::new(DEVICES).join(name).join("device").exists()
+}
+
+fn look_behind(link: &mut Link) {
+    // Of pairs there may be a thousand.
+    link.physical = link.kind.as_deref() != Some("netkit") && is_hardware(&link.name);
 }
 
 /// Policy routing rules of the host.
@@ -105,6 +161,7 @@ pub fn namespace_facts(process: &Process, bundle: &Path) -> Result<(Netns, Names
         start_time,
         root: bundle.root,
         engine: Engine::Other,
+        endpoint: None,
     };
     // All of the above was about this process only if it still is this process.
     process.check_alive()?;

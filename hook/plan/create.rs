@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::compile::compile;
-use super::ipam::{Field, words};
+use super::ipam::Field;
 use super::lan;
 use super::link::{self, Uplinks};
 use super::policy::Policy;
@@ -171,8 +171,8 @@ fn warnings(config: &Config, uplinks: &Uplinks<'_>, policy: &Policy) -> Vec<Stri
 }
 
 fn check_name(name: &str, ledger: &Ledger, faults: &mut ErrorList) {
-    if let Some(holder) = ledger.endpoints.iter().find(|e| e.name == name) {
-        let message = format!("the name {name} belongs to {}", words(holder));
+    if let Some(holder) = ledger.claims.iter().find(|c| c.name == name) {
+        let message = format!("the name {name} belongs to {}", holder.in_words());
         faults.push(Error::new(Kind::Conflict, message).with_hint(
             "choose another io.oci-netkit.name, or `oci-netkit gc` if that container has ended",
         ));

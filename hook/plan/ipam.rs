@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger};
 use crate::types::addr::{is_private, not_unicast};
 use crate::types::reach::Reach;
-use crate::types::record::EndpointRecord;
 
 /// What decides about addresses.
 #[derive(Clone, Copy)]
@@ -77,8 +76,8 @@ impl<'c> Field<'c> {
 
     /// Addresses that cannot be leased: somebody's, the host's, and those that are asked for.
     fn taken(self, wishes: &Wishes) -> HashSet<IpAddr> {
-        let endpoints = self.ledger.endpoints.iter();
-        let of_endpoints = endpoints.flat_map(|e| &e.addresses).map(IpNet::addr);
+        let claims = self.ledger.claims.iter();
+        let of_endpoints = claims.flat_map(|c| &c.addresses).map(IpNet::addr);
         let mut taken: HashSet<IpAddr> = of_endpoints.collect();
         taken.extend(self.host.addresses.iter().map(|a| a.net.addr()));
         taken.extend(&self.host.neighbours);
@@ -201,13 +200,13 @@ impl<'c> Field<'c> {
         }
         if let Some(holder) = self
             .ledger
-            .endpoints
+            .claims
             .iter()
-            .find(|e| e.addresses.iter().any(|a| a.addr() == addr))
+            .find(|c| c.addresses.iter().any(|a| a.addr() == addr))
         {
             return Err(fault(
                 Kind::Conflict,
-                format!("{addr} belongs to {}", words(holder)),
+                format!("{addr} belongs to {}", holder.in_words()),
             ));
         }
         if self.host.addresses.iter().any(|a| a.net.addr() == addr) {
@@ -342,18 +341,4 @@ fn contradiction(addr: IpAddr, pool: &Pool, wish: Reach) -> Error {
 
 fn no_ipv6() -> Error {
     fault(Kind::Unsupported, "this host has IPv6 turned off").with_hint("ask for IPv4 only")
-}
-
-/// An endpoint as people know it.
-pub(super) fn words(record: &EndpointRecord) -> String {
-    let members: Vec<&str> = record
-        .members
-        .iter()
-        .map(|m| m.container_id.short())
-        .collect();
-    format!(
-        "endpoint {} (container {})",
-        record.name,
-        members.join(", ")
-    )
 }

@@ -191,7 +191,7 @@ fn leads_out(link: &Link, host: &HostFacts) -> bool {
 /// # Errors
 /// [`Kind::Conflict`] when all are taken.
 pub(super) fn primary(host: &HostFacts, ledger: &Ledger) -> Result<(EndpointId, IfName)> {
-    let ids: HashSet<u32> = ledger.endpoints.iter().map(|e| e.id.0).collect();
+    let ids: HashSet<u32> = ledger.claims.iter().map(|c| c.id.0).collect();
     let names: HashSet<&str> = host.links.iter().map(|l| l.name.as_str()).collect();
     (0..MAX_ENDPOINTS)
         .map(|id| (EndpointId(id), format!("{PRIMARY}{id}")))

@@ -49,9 +49,9 @@ pub fn locate(remote: IpAddr, host: &HostFacts, ledger: &Ledger, uplinks: &[u32]
     }
     let of_endpoint = |addr: &IpNet| addr.addr() == remote;
     if ledger
-        .endpoints
+        .claims
         .iter()
-        .flat_map(|e| &e.addresses)
+        .flat_map(|c| &c.addresses)
         .any(of_endpoint)
     {
         return Place::At(Scope::Containers);

@@ -30,6 +30,7 @@ use crate::config::{Config, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
+use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Member, RuleTexts};
 use policy::{Places, Policy};
@@ -88,14 +89,14 @@ pub fn check_host(host: &HostFacts) -> Result<()> {
 /// [`Kind::Conflict`] if it is another one.
 pub fn check_same_host(netns: NetnsCookie, boot_id: &str, ledger: &Ledger) -> Result<()> {
     let is_elsewhere =
-        |e: &&EndpointRecord| e.boot_id == boot_id && e.host.is_some_and(|host| host != netns);
-    match ledger.endpoints.iter().find(is_elsewhere) {
+        |c: &&Claim| c.boot_id == boot_id && c.host.is_some_and(|host| host != netns);
+    match ledger.claims.iter().find(is_elsewhere) {
         None => Ok(()),
-        Some(record) => Err(Error::new(
+        Some(claim) => Err(Error::new(
             Kind::Conflict,
             format!(
                 "the host of container {} is another network namespace than this one",
-                record.name
+                claim.name
             ),
         )
         .with_hint(
@@ -116,8 +117,8 @@ pub fn plan(
     ledger: &Ledger,
 ) -> Result<Decision> {
     check_same_host(host.netns, &host.boot_id, ledger)?;
-    let is_there = |e: &&EndpointRecord| e.cookie == namespace.cookie && e.boot_id == host.boot_id;
-    match ledger.endpoints.iter().find(is_there) {
+    let found = namespace.endpoint.as_ref();
+    match found.filter(|r| r.boot_id == host.boot_id) {
         Some(record) if !namespace.is_host => join::join(request, config, namespace, record),
         _ => create::create(request, config, host, namespace, ledger),
     }

@@ -23,7 +23,7 @@ const SIZES: [u16; 3] = [512, 128, CHUNK];
 pub(super) fn share(config: &Config, ledger: &Ledger) -> Result<PortShare> {
     let all = config.nat_ports.chunks();
     let mut taken = vec![false; usize::from(u16::MAX / CHUNK) + 1];
-    let shares = ledger.endpoints.iter().filter_map(|e| e.nat);
+    let shares = ledger.claims.iter().filter_map(|c| c.nat);
     for share in shares.filter(|s| s.count > 0) {
         let (first, last) = (share.first / CHUNK, share.last() / CHUNK);
         taken[usize::from(first)..=usize::from(last)].fill(true);
@@ -38,7 +38,7 @@ pub(super) fn share(config: &Config, ledger: &Ledger) -> Result<PortShare> {
         .iter()
         .find_map(|size| run(all.clone(), &taken, size / CHUNK))
         .ok_or_else(|| {
-            let (ports, count) = (config.nat_ports, ledger.endpoints.len());
+            let (ports, count) = (config.nat_ports, ledger.claims.len());
             let message = format!(
                 "all ports for masquerading ({ports}) belong to the {count} containers there are"
             );

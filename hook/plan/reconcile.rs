@@ -6,7 +6,7 @@ use super::link;
 use super::step::{LanSpec, Uplink};
 use crate::config::Config;
 use crate::error::{Kind, Result};
-use crate::facts::{HostFacts, Ledger};
+use crate::facts::HostFacts;
 use crate::types::reach::LanAddress;
 use crate::types::record::{EndpointRecord, Phase};
 
@@ -81,7 +81,7 @@ impl LanEndpoint {
     /// All that stand. An address that is in no network of an uplink now keeps its place: the host
     /// may be about to renew its own.
     #[must_use]
-    pub fn all(config: &Config, host: &HostFacts, ledger: &Ledger) -> Vec<Self> {
+    pub fn all(config: &Config, host: &HostFacts, records: &[EndpointRecord]) -> Vec<Self> {
         let Ok(uplinks) = link::uplinks(config, host) else {
             return Vec::new();
         };
@@ -100,7 +100,7 @@ impl LanEndpoint {
             }
         };
         let stands = |r: &&EndpointRecord| r.phase == Phase::Active && !r.lan.is_empty();
-        ledger.endpoints.iter().filter(stands).map(now).collect()
+        records.iter().filter(stands).map(now).collect()
     }
 }
 

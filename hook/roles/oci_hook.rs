@@ -11,9 +11,10 @@ use ipnet::{IpNet, Ipv6Net};
 use nix::sys::signal::SigSet;
 
 use super::environment::Environment;
+use super::failures;
 use super::io::Io;
 use super::oci_state::{self, Stage};
-use super::{failures, reap};
+use super::reap::{self, Asked, Found};
 use crate::annotations::{self, AddressWish, Wishes};
 use crate::apply;
 use crate::apply::times::Laps;
@@ -31,6 +32,7 @@ use crate::state::Paths;
 use crate::state::lasting::{self, LeasesStamp};
 use crate::state::lock::Deadline;
 use crate::state::store::{LedgerLock, Store, View};
+use crate::types::claim::Claim;
 use crate::types::engine::Engine;
 use crate::types::id::ContainerId;
 use crate::types::record::EndpointRecord;
@@ -78,16 +80,25 @@ struct Seen {
     host: HostFacts,
     netns: Netns,
     namespace: NamespaceFacts,
-    /// The endpoints that live.
+    /// The endpoints but those that were found dead.
     known: Ledger,
-    /// Names of the others.
-    dead: Vec<String>,
+    found: Found,
     leases_stamp: LeasesStamp,
 }
 
 impl Seen {
     fn plan(&self, request: &Request, config: &Config) -> Result<Decision> {
         plan::plan(request, config, &self.host, &self.namespace, &self.known)
+    }
+
+    /// Goes on without the dead.
+    fn ask(&mut self, asked: Asked) {
+        let found = reap::without_dead(&mut self.known, &mut self.host, asked);
+        self.found.dead.extend(found.dead);
+        self.found.is_unsettled |= found.is_unsettled;
+        if Claim::find(&self.known.claims, self.namespace.cookie).is_none() {
+            self.namespace.endpoint = None;
+        }
     }
 }
 
@@ -107,16 +118,25 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
     let view = View::new(paths);
     let leases_stamp = view.leases_stamp();
     let mut known = view.ledger_and_leases(&host.boot_id)?;
-    let dead = reap::without_dead(&mut known, &mut host);
-    Ok(Seen {
+    let cookie = namespace.cookie;
+    // One that cannot be read is none, and obstructs a new one.
+    namespace.endpoint = view.find(cookie).unwrap_or_default();
+    if namespace.endpoint.is_none() {
+        known.claims.retain(|c| c.cookie != cookie);
+    }
+    let named = config.uplinks.as_deref().unwrap_or_default();
+    host.links = probe::links(&outside, &host, &known.claims, named)?;
+    let mut seen = Seen {
         outside,
         host,
         netns,
         namespace,
         known,
-        dead,
+        found: Found::default(),
         leases_stamp,
-    })
+    };
+    seen.ask(Asked::Few(cookie));
+    Ok(seen)
 }
 
 /// What started this hook. podman is asked once and after its updates.
@@ -145,7 +165,11 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     // What cannot work is refused here, before anything is touched, even other people's leftovers:
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
     let first = match seen.plan(request, &config) {
-        Err(_) if !seen.dead.is_empty() => {
+        Err(e) => {
+            seen.ask(Asked::All);
+            if seen.found.dead.is_empty() {
+                return Err(e);
+            }
             let store = Store::open(paths)?;
             reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
             seen = look(request, &config, paths, &process)?;
@@ -160,9 +184,12 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
 
     let store = Store::open(paths)?;
     let cookie = seen.namespace.cookie;
-    if succeeds(&first, &seen.dead) || store.view().is_obstructed(cookie) {
+    if succeeds(&first, &seen.found.dead) || store.view().is_obstructed(cookie) {
         reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
-    } else if !seen.dead.is_empty() || reap::is_needed(environment, &store, &seen.known) {
+    } else if !seen.found.dead.is_empty()
+        || seen.found.is_unsettled
+        || reap::is_needed(environment, &store, &seen.known)
+    {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
     laps.end("clear up after the dead");
@@ -187,10 +214,9 @@ fn name_servers(
     seen: &mut Seen,
     decision: &Decision,
 ) -> Result<()> {
-    let joined = |cookie| seen.known.endpoints.iter().find(|e| e.cookie == cookie);
     let record = match decision {
         Decision::Create(plan) => Some(&plan.record),
-        Decision::Join(join) => joined(join.cookie),
+        Decision::Join(_) => seen.namespace.endpoint.as_ref(),
         Decision::Present => None,
     };
     let Some(text) = record.and_then(|r| resolv::text(&r.resolvers, &r.search)) else {
@@ -294,6 +320,8 @@ fn decide(
         first
     } else {
         if let Some(ledger) = news {
+            let found = store.view().find(seen.namespace.cookie);
+            seen.namespace.endpoint = found.unwrap_or_default();
             seen.known = ledger;
         }
         seen.host.ula = ula;
@@ -309,7 +337,7 @@ fn decide(
 /// they have they keep: for one, names tell.
 fn news(view: &View, seen: &Seen, first: &Decision) -> Result<Option<Ledger>> {
     if matches!(first, Decision::Create(_))
-        && view.is_all(&seen.known.endpoints)?
+        && view.is_all(&seen.known.claims)?
         && view.leases_stamp() == seen.leases_stamp
     {
         return Ok(None);

@@ -14,7 +14,8 @@ use crate::kernel::process;
 use crate::plan::teardown::{self, Teardown};
 use crate::state::ended::Ended;
 use crate::state::lock::{Deadline, Lock};
-use crate::state::store::Store;
+use crate::state::store::{Store, View};
+use crate::types::claim::Claim;
 use crate::types::id::{ContainerId, NetnsCookie};
 use crate::types::record::{EndpointRecord, Member, Phase};
 
@@ -50,29 +51,38 @@ pub fn after(
     else {
         return reaped.errors;
     };
-    let found = store
-        .view()
-        .contents()
-        .map(|contents| teardown::poststop(container, &contents.records, boot_id, &is_dead));
+    let found = records_of(container, store.view(), boot_id)
+        .map(|records| teardown::poststop(container, &records, boot_id, &is_dead));
     if let Some(teardown) = reaped.errors.keep(found) {
         carry_out(&teardown, environment, store, deadline, &mut reaped);
     }
+    shorten(store, deadline);
     reaped.errors
 }
 
-/// Whether there is anything to clear up beside these endpoints, of which a create has seen that they
-/// live: names of files and pins tell. Most starts find nothing, and another look at every record
-/// would make them the slower the more containers there are.
-pub fn is_needed(environment: &Environment, store: &Store, alive: &Ledger) -> bool {
-    let cookies: HashSet<NetnsCookie> = alive.endpoints.iter().map(|e| e.cookie).collect();
-    // A lone member is known to live.
-    let is_settled = |e: &EndpointRecord| {
-        e.phase == Phase::Active && (e.members.len() == 1 || !e.members.iter().any(is_dead))
-    };
+/// Records of the endpoints that the container may be a member of, or nobody is.
+fn records_of(container: &ContainerId, view: &View, boot_id: &str) -> Result<Vec<EndpointRecord>> {
+    let may_be_theirs =
+        |claim: &str| claim.contains(container.as_str()) || claim.contains(r#""members":[]"#);
+    let claims = view.claims_like(boot_id, &may_be_theirs)?.into_iter();
+    Ok(claims
+        .filter_map(|claim| view.find(claim.cookie).ok().flatten())
+        .collect())
+}
+
+fn shorten(store: &Store, deadline: &Deadline) {
+    let lock = store.lock_ledger(deadline);
+    lock.and_then(|lock| store.shorten_claims(&lock))
+        .unwrap_or_else(|e| log::warn!("{e}"));
+}
+
+/// Whether there is anything to clear up beside these endpoints: names of files and pins tell. Most
+/// starts find nothing, and a look at every record would make them the slower the more containers
+/// there are.
+pub fn is_needed(environment: &Environment, store: &Store, ledger: &Ledger) -> bool {
+    let is_theirs = |cookie: &NetnsCookie| Claim::find(&ledger.claims, *cookie).is_some();
     let pins = Pins::new(&environment.paths.bpffs_dir).endpoints();
-    !alive.endpoints.iter().all(is_settled)
-        || !store.view().is_tidy(&cookies)
-        || !pins.is_ok_and(|pins| pins.iter().all(|c| cookies.contains(c)))
+    !store.view().is_tidy(&ledger.claims) || !pins.is_ok_and(|pins| pins.iter().all(is_theirs))
 }
 
 /// Before a create: if somebody is at it already, that is enough; a failure here is nobody's reason
@@ -105,17 +115,57 @@ pub fn in_the_way(
     Ok(())
 }
 
-/// Makes of what is known what it will be when the dead are reaped, and gives their names: their
-/// endpoints and the routes to them are gone, and their addresses are the last that were given
-/// back.
-pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts) -> Vec<String> {
-    let endpoints = std::mem::take(&mut ledger.endpoints);
-    let (dead, alive): (Vec<_>, Vec<_>) = endpoints
-        .into_iter()
-        .partition(|e| e.members.iter().all(is_dead));
-    ledger.endpoints = alive;
-    ledger.leases.extend(dead.iter().map(EndpointRecord::lease));
-    let devices: HashSet<&str> = dead.iter().map(|e| e.primary.as_str()).collect();
+/// Which endpoints are asked whether they live.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// Every one.
+    All,
+    /// That of the namespace, and a few others: which, is another matter with each start.
+    Few(NetnsCookie),
+}
+
+/// How many [`Asked::Few`] are, of a thousand that would make each start slower than it need be.
+const FEW: usize = 8;
+
+impl Asked {
+    fn has(self, index: usize, count: usize, claim: &Claim) -> bool {
+        let first = std::process::id() as usize % count;
+        match self {
+            Self::All => true,
+            Self::Few(own) => claim.cookie == own || (count + index - first) % count < FEW,
+        }
+    }
+}
+
+/// What was found of endpoints that were asked.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Names of those of which nobody lives.
+    pub dead: Vec<String>,
+    /// One is being built or taken down, or a container of a pod has ended: it may be for us to clear
+    /// up.
+    pub is_unsettled: bool,
+}
+
+/// Makes of what is known what it will be when the dead are reaped: their endpoints and the routes to
+/// them are gone, and their addresses are the last that were given back.
+pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts, asked: Asked) -> Found {
+    let mut found = Found::default();
+    let claims = std::mem::take(&mut ledger.claims);
+    let (count, mut dead) = (claims.len(), Vec::new());
+    for (index, claim) in claims.into_iter().enumerate() {
+        let is_asked = asked.has(index, count, &claim);
+        let ended = claim.members.iter().filter(|m| is_asked && is_dead(m));
+        let ended = ended.count();
+        found.is_unsettled |= ended > 0 || claim.phase != Phase::Active;
+        if is_asked && ended == claim.members.len() {
+            dead.push(claim);
+        } else {
+            ledger.claims.push(claim);
+        }
+    }
+    ledger.leases.extend(dead.iter().map(Claim::lease));
+    let devices: HashSet<&str> = dead.iter().map(|c| c.primary.as_str()).collect();
     let links = host.links.iter();
     let gone: HashSet<u32> = links
         .filter(|l| devices.contains(l.name.as_str()))
@@ -123,7 +173,8 @@ pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts) -> Vec<String> {
         .collect();
     host.routes
         .retain(|r| r.ifindex.is_none_or(|i| !gone.contains(&i)));
-    dead.into_iter().map(|e| e.name).collect()
+    found.dead = dead.into_iter().map(|c| c.name).collect();
+    found
 }
 
 /// For `gc`: waits for its turn, then takes away all there is.
@@ -168,6 +219,7 @@ fn everything(
     for error in store.sweep().iter() {
         reaped.errors.push(error.clone());
     }
+    shorten(store, deadline);
     reaped
 }
 

@@ -4,6 +4,7 @@
 //! boot as they do; what outlives it is `lasting.rs`'s, in /var/lib. Only files here: kernel objects
 //! are `kernel/`'s, decisions `plan/`'s.
 
+mod claims;
 pub mod ended;
 pub mod engine;
 pub mod fresh;

@@ -5,8 +5,6 @@
 //! lock covers the choice of ids and addresses only, never a kernel call.
 //! A file that cannot be read is left where it is and reported; it never stops a start.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -20,6 +18,7 @@ use super::lock::{Deadline, Lock};
 use super::sweep::TEMPORARY;
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::Ledger;
+use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
 use crate::types::lease::Leases;
 use crate::types::record::{EndpointRecord, Phase};
@@ -127,33 +126,48 @@ impl View {
         Ok(contents)
     }
 
+    /// Every record of this boot.
+    ///
+    /// # Errors
+    /// As [`View::contents`].
+    pub fn records(&self, boot_id: &str) -> Result<Vec<EndpointRecord>> {
+        let mut records = self.contents()?.records;
+        records.retain(|r| r.boot_id == boot_id);
+        Ok(records)
+    }
+
     /// The endpoints of this boot, without the leases.
     ///
     /// # Errors
     /// As [`View::contents`].
     pub fn ledger(&self, boot_id: &str) -> Result<Ledger> {
-        let mut endpoints = self.contents()?.records;
-        endpoints.retain(|r| r.boot_id == boot_id);
         Ok(Ledger {
-            endpoints,
+            claims: self.claims(boot_id)?,
             leases: Leases::default(),
         })
     }
 
-    /// Whether these are all the records there are. By their names: an endpoint keeps its id,
-    /// addresses and ports from the first to the last moment of its file, and no two of a boot have
-    /// the same name.
+    /// The namespaces that have a record, in order.
     ///
     /// # Errors
     /// When the directory cannot be listed.
-    pub fn is_all(&self, endpoints: &[EndpointRecord]) -> Result<bool> {
-        let names: HashSet<String> = endpoints.iter().map(|e| record_name(e.cookie)).collect();
-        let found = list(&self.dir.join(ENDPOINTS), "json")?;
-        let is_theirs = |path: &PathBuf| {
-            let name = path.file_name().and_then(OsStr::to_str);
-            name.is_some_and(|name| names.contains(name))
-        };
-        Ok(found.len() == names.len() && found.iter().all(is_theirs))
+    pub fn cookies(&self) -> Result<Vec<NetnsCookie>> {
+        let mut names = names(&self.dir.join(ENDPOINTS))?;
+        names.retain(|name| name.ends_with(".json"));
+        let mut cookies: Vec<_> = names.iter().filter_map(|name| cookie_in(name)).collect();
+        cookies.sort_unstable();
+        Ok(cookies)
+    }
+
+    /// Whether these, in the order of their cookies, are of all the records there are. By their names:
+    /// an endpoint keeps its id, addresses and ports from the first to the last moment of its file,
+    /// and no two of a boot have the same name.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn is_all(&self, claims: &[Claim]) -> Result<bool> {
+        let known = claims.iter().map(|c| c.cookie);
+        Ok(self.cookies()?.into_iter().eq(known))
     }
 
     /// Whether one of the records is so, or cannot be read and may be. Reads no further than needed.
@@ -161,15 +175,18 @@ impl View {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn has_any(&self, is_so: &dyn Fn(&EndpointRecord) -> bool) -> Result<bool> {
-        let paths = list(&self.dir.join(ENDPOINTS), "json")?;
-        Ok(paths
-            .iter()
-            .any(|path| match read_json::<EndpointRecord>(path) {
-                Ok(Some(record)) => path != &self.record_path(record.cookie) || is_so(&record),
+        let mut names = names(&self.dir.join(ENDPOINTS))?;
+        names.retain(|name| name.ends_with(".json"));
+        let may_be = |name: &String| {
+            let path = self.dir.join(ENDPOINTS).join(name);
+            match read_json::<EndpointRecord>(&path) {
+                Ok(Some(record)) => path != self.record_path(record.cookie) || is_so(&record),
                 // Removed since it was listed.
                 Ok(None) => false,
                 Err(_) => true,
-            }))
+            }
+        };
+        Ok(names.iter().any(may_be))
     }
 
     /// As [`View::ledger`], with the leases: for who gives addresses out.
@@ -318,7 +335,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::Conflict`] when the namespace has a record of this boot.
-    pub fn reserve(&self, _lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
+    pub fn reserve(&self, lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
         let there = self.view.find(record.cookie)?;
         if there.is_some_and(|r| r.boot_id == record.boot_id) {
             return Err(Error::new(
@@ -333,7 +350,8 @@ impl Store {
             phase: Phase::Creating,
             ..record.clone()
         };
-        self.note(&record.lease());
+        self.note(&Claim::from(&record).lease());
+        self.claim(lock, &record)?;
         write_json(&self.view.record_path(record.cookie), &record)
     }
 
@@ -341,9 +359,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Kind::Conflict`] when it was removed meanwhile.
-    pub fn update(&self, _lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
+    pub fn update(&self, lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
         match self.view.find(record.cookie)? {
             Some(r) if r.boot_id == record.boot_id => {
+                if Claim::from(&r) != Claim::from(record) {
+                    self.claim(lock, record)?;
+                }
                 write_json(&self.view.record_path(record.cookie), record)
             }
             _ => Err(Error::new(
@@ -372,7 +393,7 @@ impl Store {
         match self.view.find(cookie)? {
             Some(r) if r.boot_id == boot_id => {
                 remove_file(&path)?;
-                self.note(&r.lease());
+                self.note(&Claim::from(&r).lease());
                 Ok(())
             }
             _ => Ok(()),
@@ -427,12 +448,14 @@ pub(super) fn private_dir(path: &Path) -> Result<()> {
 }
 
 /// What is in a directory, in no order; nothing where it is missing.
-pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     let what = || format!("list {}", dir.display());
+    let name = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.with_context(what)?.file_name();
+        Ok(name.to_string_lossy().into_owned())
+    };
     match fs::read_dir(dir) {
-        Ok(entries) => entries
-            .map(|entry| Ok(entry.with_context(what)?.path()))
-            .collect(),
+        Ok(entries) => entries.map(name).collect(),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).with_context(what),
     }
@@ -440,16 +463,25 @@ pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Files with an extension, sorted; none where the directory is missing.
 pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let mut paths = entries(dir)?;
-    paths.retain(|path| path.extension().is_some_and(|e| e == extension));
-    // As bytes: to compare paths by their components takes ten times as long.
-    paths.sort_unstable_by(|a, b| a.as_os_str().cmp(b.as_os_str()));
-    Ok(paths)
+    let mut names = names(dir)?;
+    names.retain(|name| extension_of(name) == Some(extension));
+    names.sort_unstable();
+    Ok(names.iter().map(|name| dir.join(name)).collect())
+}
+
+/// Of names, since paths take ten times as long to take apart.
+pub(super) fn extension_of(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// The namespace that a file is named after.
+pub(super) fn cookie_in(name: &str) -> Option<NetnsCookie> {
+    let (stem, _) = name.rsplit_once('.')?;
+    u64::from_str_radix(stem, 16).ok().map(NetnsCookie)
 }
 
 pub(super) fn cookie_of(path: &Path) -> Option<NetnsCookie> {
-    let stem = path.file_stem()?.to_str()?;
-    u64::from_str_radix(stem, 16).ok().map(NetnsCookie)
+    cookie_in(path.file_name()?.to_str()?)
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

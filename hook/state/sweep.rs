@@ -1,30 +1,32 @@
 //! Files that nobody will ever ask for again: what a killed process was writing, locks of
 //! endpoints that are gone, and what a power cut damaged where the directory outlives the boot.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::store::{LedgerLock, Store, View, cookie_of, entries, list, remove_file};
+use super::store::{
+    LedgerLock, Store, View, cookie_in, cookie_of, extension_of, list, names, remove_file,
+};
 use crate::error::{ErrorList, Result};
+use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
 
 /// Start of the extension of a file that is being written; the writer's pid follows.
 pub(super) const TEMPORARY: &str = "tmp-";
 
 impl View {
-    /// Whether there are files of these endpoints only, finished ones, and nobody is building: then
+    /// Whether there are files of these only, finished ones, and nobody is building: then
     /// nothing is to be swept, recovered or forgotten. Reads names, no file of an endpoint.
     #[must_use]
-    pub fn is_tidy(&self, endpoints: &HashSet<NetnsCookie>) -> bool {
-        let is_theirs = |path: &PathBuf| cookie_of(path).is_some_and(|c| endpoints.contains(&c));
-        let is_kept = |path: &PathBuf| match path.extension().and_then(OsStr::to_str) {
-            Some("json" | "lock") => is_theirs(path),
-            _ => !is_left(path),
+    pub fn is_tidy(&self, claims: &[Claim]) -> bool {
+        let is_theirs =
+            |name: &str| cookie_in(name).is_some_and(|c| Claim::find(claims, c).is_some());
+        let is_kept = |name: &String| match extension_of(name) {
+            Some("json" | "lock") => is_theirs(name),
+            _ => !is_left(name),
         };
         let is_finished = |dir: &PathBuf| temporaries(dir).is_ok_and(|paths| paths.is_empty());
         let [state, endpoints_dir, lasting] = self.swept();
-        entries(&endpoints_dir).is_ok_and(|paths| paths.iter().all(is_kept))
+        names(&endpoints_dir).is_ok_and(|names| names.iter().all(is_kept))
             && is_finished(&state)
             && is_finished(&lasting)
             && self.journals().is_ok_and(|journals| journals.is_empty())
@@ -91,14 +93,13 @@ impl Store {
 
 /// Unfinished files whose writer has ended.
 fn temporaries(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = entries(dir)?;
-    paths.retain(|path| is_left(path));
-    Ok(paths)
+    let mut names = names(dir)?;
+    names.retain(|name| is_left(name));
+    Ok(names.iter().map(|name| dir.join(name)).collect())
 }
 
-fn is_left(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str);
-    let pid = extension.and_then(|e| e.strip_prefix(TEMPORARY));
+fn is_left(name: &str) -> bool {
+    let pid = extension_of(name).and_then(|e| e.strip_prefix(TEMPORARY));
     pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }
 

@@ -19,10 +19,10 @@ impl ContainerId {
     /// # Errors
     /// [`Kind::BadInput`] for an empty, over-long or oddly spelt id.
     pub fn new(text: &str) -> Result<Self> {
-        let tail = |c: char| c.is_ascii_alphanumeric() || "_.+-".contains(c);
+        let tail = |b: u8| b.is_ascii_alphanumeric() || b"_.+-".contains(&b);
         let ok = text.len() <= 128
             && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.chars().all(tail);
+            && text.bytes().all(tail);
         if ok {
             Ok(Self(text.to_owned()))
         } else {

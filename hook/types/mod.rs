@@ -1,6 +1,7 @@
 //! Newtypes whose constructor is the only check, and plain records made of them. Pure.
 
 pub mod addr;
+pub mod claim;
 pub mod denied;
 pub mod direction;
 pub mod domain;

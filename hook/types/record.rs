@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::direction::Direction;
 use super::id::{ContainerId, EndpointId, NetnsCookie};
-use super::lease::Lease;
 use super::mode::Mode;
 use super::name::IfName;
 use super::port::PortShare;
@@ -128,15 +127,6 @@ pub struct EndpointRecord {
 }
 
 impl EndpointRecord {
-    /// What is remembered of its addresses when it is gone.
-    #[must_use]
-    pub fn lease(&self) -> Lease {
-        Lease {
-            name: self.name.clone(),
-            addresses: self.addresses.iter().map(IpNet::addr).collect(),
-        }
-    }
-
     /// Each address with how it is reached. Where that is not written, the record is of a version
     /// that knew routed ones only.
     pub fn reached(&self) -> impl Iterator<Item = (IpNet, Reach)> {

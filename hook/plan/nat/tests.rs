@@ -1,4 +1,5 @@
 use super::*;
+use crate::types::claim::Claim;
 use crate::types::record::EndpointRecord;
 
 fn config(ports: &str) -> Config {
@@ -8,16 +9,20 @@ fn config(ports: &str) -> Config {
     }
 }
 
+fn claim(share: PortShare) -> Claim {
+    Claim::from(&EndpointRecord {
+        nat: Some(share),
+        ..EndpointRecord::example()
+    })
+}
+
 /// Shares until there are no more.
 fn all(config: &Config) -> Vec<PortShare> {
     let mut ledger = Ledger::default();
     while let Ok(share) = share(config, &ledger) {
-        ledger.endpoints.push(EndpointRecord {
-            nat: Some(share),
-            ..EndpointRecord::example()
-        });
+        ledger.claims.push(claim(share));
     }
-    ledger.endpoints.iter().filter_map(|e| e.nat).collect()
+    ledger.claims.iter().filter_map(|c| c.nat).collect()
 }
 
 #[test]
@@ -52,10 +57,7 @@ fn a_share_that_is_given_back_is_found_again() {
     let config = config("16384-16511");
     let mut ledger = Ledger::default();
     for first in [16384, 16448] {
-        ledger.endpoints.push(EndpointRecord {
-            nat: Some(PortShare { first, count: 32 }),
-            ..EndpointRecord::example()
-        });
+        ledger.claims.push(claim(PortShare { first, count: 32 }));
     }
     assert_eq!(share(&config, &ledger).unwrap().first, 16416);
 }
@@ -64,13 +66,10 @@ fn a_share_that_is_given_back_is_found_again() {
 fn without_a_free_port_the_range_is_named() {
     let config = config("16384-16415");
     let ledger = Ledger {
-        endpoints: vec![EndpointRecord {
-            nat: Some(PortShare {
-                first: 16384,
-                count: 32,
-            }),
-            ..EndpointRecord::example()
-        }],
+        claims: vec![claim(PortShare {
+            first: 16384,
+            count: 32,
+        })],
         ..Ledger::default()
     };
     let error = share(&config, &ledger).unwrap_err();

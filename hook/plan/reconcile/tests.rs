@@ -1,6 +1,7 @@
 use super::*;
 use crate::facts::{HostRoute, Ledger, Link};
 use crate::plan::check_same_host;
+use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
 use crate::types::record::EndpointRecord;
 
@@ -22,10 +23,10 @@ fn host(default: &[u32]) -> HostFacts {
 fn another_namespace_than_the_endpoints_is_not_their_host() {
     let here = NetnsCookie(1);
     let ledger = |host| Ledger {
-        endpoints: vec![EndpointRecord {
+        claims: vec![Claim::from(&EndpointRecord {
             host,
             ..EndpointRecord::example()
-        }],
+        })],
         ..Ledger::default()
     };
     let check = |host, boot_id| check_same_host(here, boot_id, &ledger(host));
@@ -86,19 +87,16 @@ fn addresses_follow_an_uplink_that_was_made_anew() {
         lan,
         ..EndpointRecord::example()
     };
-    let ledger = Ledger {
-        endpoints: vec![
-            record(vec![of("192.0.2.50", 7), of("2001:db8::50", 7)]),
-            record(vec![of("192.0.2.51", 3)]),
-            record(vec![]),
-            EndpointRecord {
-                phase: Phase::Ending,
-                ..record(vec![of("192.0.2.52", 7)])
-            },
-        ],
-        ..Ledger::default()
-    };
-    let found = LanEndpoint::all(&Config::default(), &host, &ledger);
+    let records = [
+        record(vec![of("192.0.2.50", 7), of("2001:db8::50", 7)]),
+        record(vec![of("192.0.2.51", 3)]),
+        record(vec![]),
+        EndpointRecord {
+            phase: Phase::Ending,
+            ..record(vec![of("192.0.2.52", 7)])
+        },
+    ];
+    let found = LanEndpoint::all(&Config::default(), &host, &records);
     let lan: Vec<_> = found.iter().map(|e| e.lan.clone()).collect();
     let kept = of("2001:db8::50", 7);
     assert_eq!(
@@ -117,5 +115,5 @@ fn addresses_follow_an_uplink_that_was_made_anew() {
     );
     host.links.clear();
     host.routes.clear();
-    assert!(LanEndpoint::all(&Config::default(), &host, &ledger).is_empty());
+    assert!(LanEndpoint::all(&Config::default(), &host, &records).is_empty());
 }

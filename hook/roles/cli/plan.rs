@@ -35,9 +35,11 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     if is_drawn {
         host.ula = Some(lasting::draw_ula()?);
     }
-    let (_netns, namespace) =
+    let (_netns, mut namespace) =
         probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
-    let ledger = View::new(&environment.paths).ledger_and_leases(&host.boot_id)?;
+    let view = View::new(&environment.paths);
+    let ledger = view.ledger_and_leases(&host.boot_id)?;
+    namespace.endpoint = view.find(namespace.cookie)?;
     let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
         Decision::Create(plan) => Answer {
             decision: "create",

@@ -14,7 +14,6 @@ use crate::error::{ErrorList, Result};
 use crate::inspect;
 use crate::kernel::whole::{self, Changes};
 use crate::kernel::{probe, process};
-use crate::plan;
 use crate::plan::reconcile::{LanEndpoint, Uplinks};
 use crate::plan::revise::Change;
 use crate::roles::environment::Environment;
@@ -95,17 +94,16 @@ fn pass(
         .iter()
         .map(|u| u.ifindex)
         .collect();
-    let ledger = View::new(paths).ledger(&host.boot_id)?;
-    plan::check_same_host(host.netns, &host.boot_id, &ledger)?;
-    let busy = ledger
-        .endpoints
+    environment.check_same_host(&host.boot_id)?;
+    let records = View::new(paths).records(&host.boot_id)?;
+    let busy = records
         .iter()
         .any(|r| r.phase == Phase::Creating && r.members.iter().any(is_alive));
     *errors = ErrorList::new();
     let config = environment.load_config();
     let lan = config.as_ref().map_or_else(
         |_| Vec::new(),
-        |config| LanEndpoint::all(config, &host, &ledger),
+        |config| LanEndpoint::all(config, &host, &records),
     );
     let uplinks = config.and_then(|config| Uplinks::now(&config, &host, &attached));
     // A faulty config must not keep a fix from the programs.
@@ -157,7 +155,7 @@ fn note_generation(environment: &Environment, deadline: &Deadline) -> Result<()>
     let boot_id = probe::boot_id()?;
     let store = Store::open(&environment.paths)?;
     let lock = store.lock_ledger(deadline)?;
-    for mut record in store.view().ledger(&boot_id)?.endpoints {
+    for mut record in store.view().records(&boot_id)? {
         if record.phase == Phase::Active && record.generation != current {
             record.generation.clone_from(&current);
             store.update(&lock, &record)?;

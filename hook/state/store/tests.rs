@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
@@ -59,10 +59,7 @@ fn reserved_record_is_creating_then_active_then_gone() {
     assert_eq!(store.reserve(&lock, &r).unwrap_err().kind(), Kind::Conflict);
     r.primary_ifindex = 9;
     store.activate(&lock, &mut r).unwrap();
-    assert_eq!(
-        store.view().ledger("boot").unwrap().endpoints,
-        vec![r.clone()]
-    );
+    assert_eq!(store.view().records("boot").unwrap(), vec![r.clone()]);
     store.remove(&lock, r.cookie, "boot").unwrap();
     store.remove(&lock, r.cookie, "boot").unwrap();
     assert!(store.view().contents().unwrap().records.is_empty());
@@ -73,7 +70,7 @@ fn reserved_record_is_creating_then_active_then_gone() {
 fn state_is_tidy_with_finished_files_of_the_living_only() {
     let place = Place::new("tidy");
     let store = Store::open(&place.0).unwrap();
-    let living = HashSet::from([NetnsCookie(5)]);
+    let living = [Claim::from(&record(5, "boot"))];
     let is_tidy = || store.view().is_tidy(&living);
     assert!(is_tidy());
     let r = record(5, "boot");
@@ -82,7 +79,7 @@ fn state_is_tidy_with_finished_files_of_the_living_only() {
         .unwrap();
     drop(store.lock_endpoint(r.cookie, &now()).unwrap());
     assert!(is_tidy());
-    assert!(!store.view().is_tidy(&HashSet::new()));
+    assert!(!store.view().is_tidy(&[]));
     let record = store.view().record_path(r.cookie);
     for left in [
         store.view().record_path(NetnsCookie(6)),
@@ -109,12 +106,13 @@ fn whether_somebody_came_or_went_is_told_by_names() {
     let store = Store::open(&place.0).unwrap();
     let lock = store.lock_ledger(&now()).unwrap();
     let records = [record(5, "boot"), record(6, "boot")];
+    let claims = records.each_ref().map(Claim::from);
     assert!(store.view().is_all(&[]).unwrap());
     store.reserve(&lock, &records[0]).unwrap();
-    assert!(store.view().is_all(&records[..1]).unwrap());
+    assert!(store.view().is_all(&claims[..1]).unwrap());
     assert!(!store.view().is_all(&[]).unwrap());
-    assert!(!store.view().is_all(&records).unwrap());
-    assert!(!store.view().is_all(&records[1..]).unwrap());
+    assert!(!store.view().is_all(&claims).unwrap());
+    assert!(!store.view().is_all(&claims[1..]).unwrap());
 
     let has = |cookie: u64| {
         let is_so = |r: &EndpointRecord| r.cookie == NetnsCookie(cookie);
@@ -134,11 +132,11 @@ fn record_of_another_boot_gives_way_and_is_not_removed_by_ours() {
     let store = Store::open(&place.0).unwrap();
     let lock = store.lock_ledger(&now()).unwrap();
     store.reserve(&lock, &record(5, "old")).unwrap();
-    assert!(store.view().ledger("new").unwrap().endpoints.is_empty());
+    assert!(store.view().records("new").unwrap().is_empty());
     store.remove(&lock, NetnsCookie(5), "new").unwrap();
     assert!(store.view().find(NetnsCookie(5)).unwrap().is_some());
     store.reserve(&lock, &record(5, "new")).unwrap();
-    assert_eq!(store.view().ledger("new").unwrap().endpoints.len(), 1);
+    assert_eq!(store.view().records("new").unwrap().len(), 1);
 }
 
 #[test]

@@ -1,0 +1,174 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::state::Paths;
+use crate::state::lock::Deadline;
+use crate::types::id::ContainerId;
+use crate::types::record::Member;
+
+/// A store of its own that goes with the test.
+struct Place {
+    dir: PathBuf,
+    store: Store,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("nk-claims-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let store = Store::open(&Paths {
+            state_dir: dir.clone(),
+            lasting_dir: dir.join("lasting"),
+            bpffs_dir: dir.join("bpf"),
+        });
+        Self {
+            store: store.unwrap(),
+            dir,
+        }
+    }
+
+    fn lock(&self) -> LedgerLock {
+        let soon = Deadline::after(Duration::from_secs(5));
+        self.store.lock_ledger(&soon).unwrap()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.dir.join(CLAIMS)
+    }
+
+    /// Reserves and activates.
+    fn start(&self, cookie: u64) -> EndpointRecord {
+        let mut record = EndpointRecord {
+            cookie: NetnsCookie(cookie),
+            name: format!("c{cookie}"),
+            ..EndpointRecord::example()
+        };
+        let lock = self.lock();
+        self.store.reserve(&lock, &record).unwrap();
+        self.store.activate(&lock, &mut record).unwrap();
+        record
+    }
+
+    /// What a start knows, which is what is on record.
+    fn claims(&self) -> Vec<Claim> {
+        let claims = self.store.view().claims("boot").unwrap();
+        let records = self.store.view().records("boot").unwrap();
+        assert_eq!(claims, records.iter().map(Claim::from).collect::<Vec<_>>());
+        claims
+    }
+
+    fn count(&self) -> usize {
+        let bytes = fs::read(self.file()).unwrap();
+        bytes.iter().filter(|b| **b == b'\n').count()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn member(id: &str) -> Member {
+    Member {
+        container_id: ContainerId::new(id).unwrap(),
+        pid: 42,
+        start_time: 1,
+    }
+}
+
+#[test]
+fn claims_are_what_is_on_record_through_a_life() {
+    let place = Place::new("life");
+    assert!(place.claims().is_empty());
+    let mut record = place.start(5);
+    place.start(6);
+    assert_eq!(place.claims().len(), 2);
+    record.members.push(member("joined"));
+    place.store.update(&place.lock(), &record).unwrap();
+    assert_eq!(place.claims()[0].members.len(), 1);
+    record.phase = Phase::Ending;
+    place.store.update(&place.lock(), &record).unwrap();
+    assert_eq!(place.claims()[0].phase, Phase::Ending);
+    place
+        .store
+        .remove(&place.lock(), record.cookie, "boot")
+        .unwrap();
+    assert_eq!(place.claims()[0].cookie, NetnsCookie(6));
+    assert!(place.store.view().claims("another").unwrap().is_empty());
+}
+
+#[test]
+fn active_endpoints_are_known_by_their_line_alone() {
+    let place = Place::new("line");
+    let record = place.start(5);
+    fs::write(place.store.view().record_path(record.cookie), "{").unwrap();
+    let view = place.store.view();
+    assert_eq!(view.claims("boot").unwrap(), [Claim::from(&record)]);
+    let like = |text: &str| {
+        view.claims_like("boot", &|claim| claim.contains(text))
+            .unwrap()
+    };
+    assert_eq!(like("\"c5\"").len(), 1);
+    assert!(like("\"c6\"").is_empty());
+    fs::remove_file(place.store.view().record_path(record.cookie)).unwrap();
+    assert!(place.claims().is_empty());
+}
+
+#[test]
+fn a_namespace_that_has_another_endpoint_now_claims_that() {
+    let place = Place::new("again");
+    let record = place.start(5);
+    // Not by us, so no line says so.
+    fs::remove_file(place.store.view().record_path(record.cookie)).unwrap();
+    let other = EndpointRecord {
+        name: "other".into(),
+        ..record
+    };
+    place.store.reserve(&place.lock(), &other).unwrap();
+    assert_eq!(place.claims()[0].name, "other");
+    assert_eq!(place.claims()[0].phase, Phase::Creating);
+}
+
+#[test]
+fn what_is_damaged_or_lost_is_read_from_the_records() {
+    let place = Place::new("damaged");
+    for cookie in 5..8 {
+        place.start(cookie);
+    }
+    let whole = fs::read(place.file()).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(place.file(), &whole[..cut]).unwrap();
+        assert_eq!(place.claims().len(), 3, "cut off at {cut}");
+    }
+    // As a full disk leaves it, and what is written next.
+    let mut record = place.start(8);
+    assert_eq!(place.claims().len(), 4);
+    record.phase = Phase::Ending;
+    place.store.update(&place.lock(), &record).unwrap();
+    assert_eq!(place.claims()[3].phase, Phase::Ending);
+    fs::remove_file(place.file()).unwrap();
+    assert_eq!(place.claims().len(), 4);
+}
+
+#[test]
+fn the_file_is_bounded_by_what_there_is() {
+    let place = Place::new("bounded");
+    let stays = place.start(1);
+    for cookie in 2..100 {
+        let record = place.start(cookie);
+        place
+            .store
+            .remove(&place.lock(), record.cookie, "boot")
+            .unwrap();
+        place.store.shorten_claims(&place.lock()).unwrap();
+        assert!(place.count() <= 2 + SURPLUS);
+        assert_eq!(place.claims().len(), 1);
+    }
+    fs::write(place.file(), "\nno line".repeat(3 + SURPLUS)).unwrap();
+    assert_eq!(place.claims(), [Claim::from(&stays)]);
+    place.store.shorten_claims(&place.lock()).unwrap();
+    assert_eq!(place.count(), 1);
+    assert_eq!(place.claims(), [Claim::from(&stays)]);
+}
