@@ -27,7 +27,9 @@ mod root {
     use oci_netkit::plan::revise::PolicyWord;
     use oci_netkit::plan::step::{MapSpec, NatSpec, Step, Undo};
     use oci_netkit::state::store::Store;
+    use oci_netkit::types::claim::Claim;
     use oci_netkit::types::id::EndpointId;
+    use oci_netkit::types::name::IfName;
     use oci_netkit::types::port::PortShare;
     use oci_netkit::types::rate::Rates;
     use oci_netkit::types::reach::Reach;
@@ -95,6 +97,38 @@ mod root {
                 .any(|r| r.destination.addr().is_loopback()),
             "no local ones"
         );
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn a_start_looks_at_the_devices_that_matter_to_it() {
+        let host = Host::enter();
+        run("ip link add plain type veth peer name named");
+        let netlink = Netlink::open().unwrap();
+        let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
+        let look = |claims: &[Claim], named: &[IfName]| {
+            let links = probe::links(&netlink, &facts, claims, named).unwrap();
+            links
+                .into_iter()
+                .map(|l| (l.name, l.kind))
+                .collect::<Vec<_>>()
+        };
+        let names = |links: &[(String, Option<String>)]| {
+            let names = ["up0", "lo", "plain", "named"];
+            names.map(|name| links.iter().filter(|(n, _)| n == name).count())
+        };
+        // Those with an address or a route.
+        assert_eq!(names(&look(&[], &[])), [1, 1, 0, 0]);
+        let named = [name("named"), name("up0"), name("absent")];
+        assert_eq!(names(&look(&[], &named)), [1, 1, 0, 1]);
+        // What an endpoint has is taken from its record.
+        let claim = serde_json::json!({
+            "boot_id": "", "cookie": 1, "id": 0, "name": "web", "phase": "active", "members": [],
+            "primary": "onk0", "primary_ifindex": host.uplink.ifindex, "addresses": [],
+        });
+        let links = look(&[serde_json::from_value(claim).unwrap()], &[]);
+        assert_eq!(names(&links), [0, 1, 0, 0]);
+        assert!(links.contains(&("onk0".into(), Some("netkit".into()))));
     }
 
     #[test]

@@ -327,3 +327,51 @@ fn close(
     store.update(&lock, &record)?;
     Ok(Some(record))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::id::EndpointId;
+
+    /// So many endpoints of which nobody lives.
+    fn dead(count: u32) -> Ledger {
+        let member = Member {
+            container_id: ContainerId::new("c1").unwrap(),
+            pid: i32::MAX,
+            start_time: 1,
+        };
+        let claim = |n| EndpointRecord {
+            cookie: NetnsCookie(u64::from(n)),
+            id: EndpointId(n),
+            name: format!("e{n}"),
+            members: vec![member.clone()],
+            ..EndpointRecord::example()
+        };
+        Ledger {
+            claims: (0..count).map(|n| Claim::from(&claim(n))).collect(),
+            ..Ledger::default()
+        }
+    }
+
+    #[test]
+    fn a_start_asks_its_own_endpoint_and_few_others() {
+        for (count, own) in [(1, 0), (8, 3), (100, 0), (100, 50), (100, 99)] {
+            let mut ledger = dead(count);
+            let own = NetnsCookie(own);
+            let found = without_dead(&mut ledger, &mut HostFacts::example(), Asked::Few(own));
+            let asked = found.dead.len();
+            let most = (count as usize).min(FEW + 1);
+            assert!((most - 1..=most).contains(&asked), "{asked} of {count}");
+            assert_eq!(ledger.claims.len(), count as usize - asked);
+            assert!(Claim::find(&ledger.claims, own).is_none());
+            assert!(found.is_unsettled);
+        }
+    }
+
+    #[test]
+    fn all_are_asked_if_need_be() {
+        let mut ledger = dead(100);
+        let found = without_dead(&mut ledger, &mut HostFacts::example(), Asked::All);
+        assert_eq!((found.dead.len(), ledger.claims.len()), (100, 0));
+    }
+}
