@@ -15,7 +15,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::store::{LedgerLock, Store, View, replace};
+use super::store::{LedgerLock, Store, View, remove_file, replace};
 use crate::error::{Context, Error, Kind, Result};
 use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
@@ -100,13 +100,25 @@ impl Store {
             .with_context(|| format!("write {}", path.display()))
     }
 
-    /// Writes the file anew, if much of it is superseded or damaged.
+    /// Removes the file where there is no record any more.
+    pub(super) fn end_claims(&self, _lock: &LedgerLock) -> Result<()> {
+        // Reads no further than needed.
+        if self.view().has_any(&|_| true)? {
+            return Ok(());
+        }
+        remove_file(&self.view().file(CLAIMS))
+    }
+
+    /// Writes the file anew, if much of it is superseded or damaged; removes it where there is no record.
     ///
     /// # Errors
     /// When the records cannot be listed or the file not written.
-    pub fn shorten_claims(&self, _lock: &LedgerLock) -> Result<()> {
-        let bytes = self.view().claims_file();
+    pub fn shorten_claims(&self, lock: &LedgerLock) -> Result<()> {
         let cookies = self.view().cookies()?;
+        if cookies.is_empty() {
+            return self.end_claims(lock);
+        }
+        let bytes = self.view().claims_file();
         let count = bytes.iter().filter(|b| **b == b'\n').count();
         if count <= 2 * cookies.len() + SURPLUS {
             return Ok(());

@@ -388,13 +388,13 @@ impl Store {
     ///
     /// # Errors
     /// When the file cannot be removed.
-    pub fn remove(&self, _lock: &LedgerLock, cookie: NetnsCookie, boot_id: &str) -> Result<()> {
+    pub fn remove(&self, lock: &LedgerLock, cookie: NetnsCookie, boot_id: &str) -> Result<()> {
         let path = self.view.record_path(cookie);
         match self.view.find(cookie)? {
             Some(r) if r.boot_id == boot_id => {
                 remove_file(&path)?;
                 self.note(&Claim::from(&r).lease());
-                Ok(())
+                self.end_claims(lock)
             }
             _ => Ok(()),
         }

@@ -117,6 +117,22 @@ fn active_endpoints_are_known_by_their_line_alone() {
 }
 
 #[test]
+fn nothing_is_left_of_the_last() {
+    let place = Place::new("last");
+    let records = [place.start(5), place.start(6)];
+    for record in &records {
+        assert!(place.file().exists());
+        let lock = place.lock();
+        place.store.remove(&lock, record.cookie, "boot").unwrap();
+    }
+    assert!(!place.file().exists());
+    // A start that was killed before it had a record.
+    fs::write(place.file(), "\n0000000000000005 ").unwrap();
+    place.store.shorten_claims(&place.lock()).unwrap();
+    assert!(!place.file().exists());
+}
+
+#[test]
 fn a_namespace_that_has_another_endpoint_now_claims_that() {
     let place = Place::new("again");
     let record = place.start(5);
