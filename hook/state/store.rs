@@ -351,8 +351,14 @@ impl Store {
             ..record.clone()
         };
         self.note(&Claim::from(&record).lease());
-        self.claim(lock, &record)?;
-        write_json(&self.view.record_path(record.cookie), &record)
+        let written = self
+            .claim(lock, &record)
+            .and_then(|()| write_json(&self.view.record_path(record.cookie), &record));
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _ = self.end_claims(lock);
+        }
+        written
     }
 
     /// Writes the record of an endpoint that stands: members, rules, phase.
