@@ -14,7 +14,7 @@ use crate::types::publish::Transport;
 use crate::types::record::EndpointRecord;
 
 /// A network device of the host's namespace (or, in [`NamespaceFacts`], of the container's).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Index in its namespace.
     pub ifindex: u32,
@@ -196,16 +196,8 @@ impl Link {
             ifindex: claim.primary_ifindex,
             name: claim.primary.as_str().to_owned(),
             kind: Some("netkit".into()),
-            mtu_bytes: 0,
             up: true,
-            loopback: false,
-            mac: None,
-            physical: false,
-            gso_max_bytes: 0,
-            gso_ipv4_max_bytes: 0,
-            gro_max_bytes: 0,
-            gro_ipv4_max_bytes: 0,
-            headroom_bytes: 0,
+            ..Self::default()
         }
     }
 }
@@ -220,14 +212,8 @@ impl Link {
             kind: Some("dummy".into()),
             mtu_bytes: 1500,
             up: true,
-            loopback: false,
             mac: Some([2, 0, 0, 0, 0, 1]),
-            physical: false,
-            gso_max_bytes: 0,
-            gso_ipv4_max_bytes: 0,
-            gro_max_bytes: 0,
-            gro_ipv4_max_bytes: 0,
-            headroom_bytes: 0,
+            ..Self::default()
         }
     }
 }

@@ -335,18 +335,10 @@ pub fn decode(message: &LinkMessage) -> Link {
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     let mut link = Link {
         ifindex: message.header.index,
-        name: String::new(),
-        kind: None,
-        mtu_bytes: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         loopback: message.header.flags.contains(LinkFlags::Loopback),
-        mac: None,
-        physical: false,
-        gso_max_bytes: 0,
-        gso_ipv4_max_bytes: 0,
-        gro_max_bytes: 0,
-        gro_ipv4_max_bytes: 0,
         headroom_bytes: reserve(0),
+        ..Link::default()
     };
     for attribute in &message.attributes {
         match attribute {
