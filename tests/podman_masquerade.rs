@@ -94,7 +94,7 @@ reach = "masquerade"
         let before = host::Snapshot::take();
         assert_eq!(reserved(), "");
         let c = private("bulk", 10).start();
-        assert_eq!(reserved(), "16384-29999");
+        assert_eq!(reserved(), "4096-29999");
         for to in [OUTSIDE, OUTSIDE_6] {
             let bytes = 8 << 20;
             assert_eq!(c.download(to, 80, bytes), Ok(bytes.to_string()));

@@ -161,7 +161,7 @@ impl<'t> Reader<'t> {
     fn nat_ports(&mut self, value: &Value<'t>) -> Option<PortRange> {
         let span = value.span();
         let Some(text) = value.get_ref().as_str() else {
-            self.wrong(value, "nat_ports", "a string such as \"16384-29999\"");
+            self.wrong(value, "nat_ports", "a string such as \"4096-29999\"");
             return None;
         };
         match text.parse::<PortRange>() {

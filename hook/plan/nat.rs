@@ -2,7 +2,8 @@
 //! use up another's. Pure.
 //!
 //! One port serves one connection to each remote address and port, so a share bounds connections
-//! to one and the same server, not connections. The first containers get large shares, later ones
+//! to one and the same server, not connections: those that it opens within a minute, for which the
+//! server may remember a closed one (TIME_WAIT). The first containers get large shares, later ones
 //! smaller ones, since most hosts run few.
 
 use crate::config::Config;
@@ -13,8 +14,8 @@ use crate::types::port::{CHUNK, PortShare};
 #[cfg(test)]
 mod tests;
 
-/// Ports of a share while more than a half, more than a quarter, or less of all is free.
-const SIZES: [u16; 3] = [512, 128, CHUNK];
+/// What part of all ports the first share is.
+const FIRST: usize = 8;
 
 /// A share that no endpoint has.
 ///
@@ -29,24 +30,27 @@ pub(super) fn share(config: &Config, ledger: &Ledger) -> Result<PortShare> {
         taken[usize::from(first)..=usize::from(last)].fill(true);
     }
     let free = all.clone().filter(|c| !taken[usize::from(*c)]).count();
-    let begin = match (free * 2 > all.len(), free * 4 > all.len()) {
-        (true, _) => 0,
-        (_, true) => 1,
-        _ => 2,
-    };
-    SIZES[begin..]
-        .iter()
-        .find_map(|size| run(all.clone(), &taken, size / CHUNK))
+    let sizes = std::iter::successors(Some(wanted(free, all.len())), |size| Some(size / 2));
+    sizes
+        .take_while(|size| *size > 0)
+        .find_map(|size| run(all.clone(), &taken, size))
         .ok_or_else(|| {
             let (ports, count) = (config.nat_ports, ledger.claims.len());
             let message = format!(
                 "all ports for masquerading ({ports}) belong to the {count} containers there are"
             );
             Error::new(Kind::Conflict, message).with_hint(format!(
-                "widen them in {}: nat_ports = \"10000-29999\"",
+                "widen them in {}: nat_ports = \"1024-29999\"",
                 crate::config::PATH
             ))
         })
+}
+
+/// Chunks of the next share, which falls with the square of what is free: so there is one for many times
+/// as many containers as there would be if all were like the first.
+fn wanted(free: usize, all: usize) -> u16 {
+    let chunks = free * free / (FIRST * all.max(1));
+    u16::try_from(chunks).unwrap_or(u16::MAX).max(1)
 }
 
 /// The first so many chunks in a row that are free.

@@ -42,10 +42,10 @@ pub struct PortRange {
 
 impl PortRange {
     /// Ports of the host that containers are masqueraded with, unless the config says otherwise: below
-    /// the kernel's own (`ip_local_port_range`, 32768) and Kubernetes' node ports (30000), above what
-    /// services are known to use.
+    /// the kernel's own (`ip_local_port_range`, 32768) and Kubernetes' node ports (30000). One that a
+    /// socket of the host has, or that is published, is passed over, so services may be among them.
     pub const MASQUERADE: Self = Self {
-        first: 16384,
+        first: 4096,
         last: 29999,
     };
 
@@ -107,7 +107,7 @@ impl FromStr for PortRange {
         };
         range.ok_or_else(|| {
             let message = format!("{text:?} is no range of ports");
-            Error::new(Kind::BadInput, message).with_hint("such as 16384-29999")
+            Error::new(Kind::BadInput, message).with_hint("such as 4096-29999")
         })
     }
 }

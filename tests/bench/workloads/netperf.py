@@ -22,8 +22,8 @@ class Netperf:
     LEAST = 350
     # netperf's server closes first, so the wire remembers a connection for a minute, and as Linux 7.3
     # offsets time stamps by connection, it refuses every second one that comes from the same port again
-    # (RFC 6191). A masqueraded container has 512 ports: all connections of both runs find one of their
-    # own, as their ports differ by less than that.
+    # (RFC 6191). The masqueraded container has 3,232 ports: all connections of both runs find one of
+    # their own, as their ports differ by less than that.
     PORTS_FEW = (20000, 20079)
     PORTS_MANY = (20080, 20511)
 
