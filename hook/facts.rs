@@ -188,20 +188,6 @@ pub struct Ledger {
     pub leases: Leases,
 }
 
-impl Link {
-    /// The primary of an endpoint that stands, as far as anybody asks.
-    #[must_use]
-    pub fn of_endpoint(claim: &Claim) -> Self {
-        Self {
-            ifindex: claim.primary_ifindex,
-            name: claim.primary.as_str().to_owned(),
-            kind: Some("netkit".into()),
-            up: true,
-            ..Self::default()
-        }
-    }
-}
-
 #[cfg(test)]
 impl Link {
     /// A virtual device with a MAC.

@@ -14,7 +14,9 @@ mod guest;
 mod root {
     use std::time::Instant;
 
+    use ipnet::IpNet;
     use oci_netkit::error::{ErrorList, Kind, Result};
+    use oci_netkit::facts::HostFacts;
     use oci_netkit::inspect;
     use oci_netkit::kernel::bpf::{attach, load};
     use oci_netkit::kernel::bpffs::{self, Pins};
@@ -107,28 +109,53 @@ mod root {
         let netlink = Netlink::open().unwrap();
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
         let look = |claims: &[Claim], named: &[IfName]| {
-            let links = probe::links(&netlink, &facts, claims, named).unwrap();
-            links
-                .into_iter()
-                .map(|l| (l.name, l.kind))
-                .collect::<Vec<_>>()
+            let mut facts = facts.clone();
+            probe::look_at_links(&netlink, &mut facts, claims, named).unwrap();
+            facts
         };
-        let names = |links: &[(String, Option<String>)]| {
+        let names = |facts: &HostFacts| {
             let names = ["up0", "lo", "plain", "named"];
-            names.map(|name| links.iter().filter(|(n, _)| n == name).count())
+            names.map(|name| facts.links.iter().filter(|l| l.name == name).count())
         };
         // Those with an address or a route.
         assert_eq!(names(&look(&[], &[])), [1, 1, 0, 0]);
-        let named = [name("named"), name("up0"), name("absent")];
-        assert_eq!(names(&look(&[], &named)), [1, 1, 0, 1]);
-        // What an endpoint has is taken from its record.
+        let uplinks = [name("named"), name("up0"), name("absent")];
+        assert_eq!(names(&look(&[], &uplinks)), [1, 1, 0, 1]);
+        // Not those of an endpoint, nor the routes to its addresses.
+        run("ip link set plain up");
+        run("ip route add 192.0.2.7 dev plain");
+        run("ip route add 192.0.2.8 dev plain");
+        let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
+        let plain = link::find(&netlink, "plain").unwrap().unwrap();
         let claim = serde_json::json!({
             "boot_id": "", "cookie": 1, "id": 0, "name": "web", "phase": "active", "members": [],
-            "primary": "onk0", "primary_ifindex": host.uplink.ifindex, "addresses": [],
+            "primary": "plain", "primary_ifindex": plain.ifindex, "addresses": ["192.0.2.7/32"],
         });
-        let links = look(&[serde_json::from_value(claim).unwrap()], &[]);
-        assert_eq!(names(&links), [0, 1, 0, 0]);
-        assert!(links.contains(&("onk0".into(), Some("netkit".into()))));
+        let claim: Claim = serde_json::from_value(claim).unwrap();
+        let leads_to = |facts: &HostFacts, text: &str| {
+            let net: IpNet = text.parse().unwrap();
+            facts.routes.iter().any(|r| r.destination == net)
+        };
+        let look = |claims: &[Claim]| {
+            let mut facts = facts.clone();
+            probe::look_at_links(&netlink, &mut facts, claims, &[]).unwrap();
+            facts
+        };
+        let found = look(&[]);
+        assert_eq!(names(&found), [1, 1, 1, 0]);
+        assert!(leads_to(&found, "192.0.2.7/32") && leads_to(&found, "192.0.2.8/32"));
+        let found = look(std::slice::from_ref(&claim));
+        assert_eq!(
+            names(&found),
+            [1, 1, 1, 0],
+            "it has a route of somebody else's"
+        );
+        assert!(!leads_to(&found, "192.0.2.7/32") && leads_to(&found, "192.0.2.8/32"));
+        run("ip route del 192.0.2.8 dev plain");
+        let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
+        let mut found = facts.clone();
+        probe::look_at_links(&netlink, &mut found, &[claim], &[]).unwrap();
+        assert_eq!(names(&found), [1, 1, 0, 0]);
     }
 
     #[test]

@@ -245,8 +245,7 @@ impl RealHost {
     /// Unless the name belongs to another endpoint: that is why this one's creation failed.
     fn delete_pair(&mut self, primary: &IfName) -> Result<()> {
         let (boot, cookie) = (&self.record.boot_id, self.record.cookie);
-        let has_name = |claim: &str| claim.contains(primary.as_str());
-        let claims = View::new(&self.paths).claims_like(boot, &has_name)?;
+        let claims = View::new(&self.paths).ledger(boot)?.claims;
         if claims
             .iter()
             .any(|c| c.cookie != cookie && c.primary == *primary)

@@ -1,11 +1,13 @@
 //! Finds facts about the host and a container's namespace; judges nothing, changes nothing.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
 
 use super::netlink::{Netlink, addr, link, route, rule};
 use super::netns::Netns;
@@ -69,43 +71,52 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
     })
 }
 
-/// The devices that matter to a start: of the endpoints, which are known; the rest that have an address
-/// or a route, are hardware, are `named`, or were left behind.
+/// The devices that matter to a start: that have an address or a route, are hardware, are `named`, or
+/// were left behind. Not those of the endpoints, which are known; nor the routes to these, of which
+/// there may be thousands.
 ///
 /// To list all takes the kernel the square of their number: for each pair, rtnl_fill_link_netnsid(),
 /// net/core/rtnetlink.c, goes through a list of all namespaces.
 ///
 /// # Errors
 /// When rtnetlink refuses.
-pub fn links(
+pub fn look_at_links(
     netlink: &Netlink,
-    host: &HostFacts,
+    host: &mut HostFacts,
     claims: &[Claim],
     named: &[IfName],
-) -> Result<Vec<Link>> {
-    let primaries: HashMap<u32, &Claim> = claims.iter().map(|c| (c.primary_ifindex, c)).collect();
+) -> Result<()> {
+    let mut by_ifindex: Vec<&Claim> = claims.iter().collect();
+    by_ifindex.sort_unstable_by_key(|claim| claim.primary_ifindex);
+    host.routes.retain(|route| {
+        let at = |index| by_ifindex.binary_search_by_key(&index, |claim| claim.primary_ifindex);
+        let claim = route
+            .ifindex
+            .and_then(|index| by_ifindex.get(at(index).ok()?));
+        let leads_to = |net: &IpNet| IpNet::from(net.addr()) == route.destination;
+        !claim.is_some_and(|c| c.addresses.iter().any(leads_to))
+    });
     let of_routes = host.routes.iter().filter_map(|r| r.ifindex);
     let of_addresses = host.addresses.iter().map(|a| a.ifindex);
     let indexes: BTreeSet<u32> = of_addresses.chain(of_routes).collect();
     let mut links = Vec::new();
     for ifindex in indexes {
-        match primaries.get(&ifindex) {
-            Some(claim) => links.push(Link::of_endpoint(claim)),
-            None => links.extend(link::find_by_index(netlink, ifindex)?),
-        }
+        links.extend(link::find_by_index(netlink, ifindex)?);
     }
-    let met: HashSet<String> = links.iter().map(|l| l.name.clone()).collect();
-    let matters = |name: &String| name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name);
+    let endpoints: HashSet<&str> = claims.iter().map(|c| c.primary.as_str()).collect();
+    let matters = |name: &String| {
+        !endpoints.contains(name.as_str())
+            && (name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name))
+    };
     let named = named.iter().map(|name| name.as_str().to_owned());
-    let mut others: Vec<String> = named.chain(devices().filter(matters)).collect();
-    others.retain(|name| !met.contains(name));
-    others.sort_unstable();
-    others.dedup();
+    let mut others: BTreeSet<String> = named.chain(devices().filter(matters)).collect();
+    others.retain(|name| links.iter().all(|l| l.name != *name));
     for name in others {
         links.extend(link::find(netlink, &name)?);
     }
     links.iter_mut().for_each(look_behind);
-    Ok(links)
+    host.links = links;
+    Ok(())
 }
 
 /// Names in /sys/class/net.

@@ -1,7 +1,5 @@
 //! Devices: which are uplinks, what the pair is called and how large its packets are. Pure.
 
-use std::collections::HashSet;
-
 use crate::config::Config;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, Link};
@@ -191,11 +189,13 @@ fn leads_out(link: &Link, host: &HostFacts) -> bool {
 /// # Errors
 /// [`Kind::Conflict`] when all are taken.
 pub(super) fn primary(host: &HostFacts, ledger: &Ledger) -> Result<(EndpointId, IfName)> {
-    let ids: HashSet<u32> = ledger.claims.iter().map(|c| c.id.0).collect();
-    let names: HashSet<&str> = host.links.iter().map(|l| l.name.as_str()).collect();
+    let mut ids: Vec<u32> = ledger.claims.iter().map(|c| c.id.0).collect();
+    ids.sort_unstable();
+    let is_left = |name: &str| host.links.iter().any(|l| l.name == name);
     (0..MAX_ENDPOINTS)
+        .filter(|id| ids.binary_search(id).is_err())
         .map(|id| (EndpointId(id), format!("{PRIMARY}{id}")))
-        .find(|(id, name)| !ids.contains(&id.0) && !names.contains(name.as_str()))
+        .find(|(_, name)| !is_left(name))
         .map_or_else(
             || {
                 let message = format!("all {MAX_ENDPOINTS} endpoints of this host are in use");

@@ -31,7 +31,7 @@ use crate::request::{PREFIX, Request};
 use crate::state::Paths;
 use crate::state::lasting::{self, LeasesStamp};
 use crate::state::lock::Deadline;
-use crate::state::store::{LedgerLock, Store, View};
+use crate::state::store::{Files, LedgerLock, Store, View};
 use crate::types::claim::Claim;
 use crate::types::engine::Engine;
 use crate::types::id::ContainerId;
@@ -80,6 +80,7 @@ struct Seen {
     host: HostFacts,
     netns: Netns,
     namespace: NamespaceFacts,
+    files: Files,
     /// The endpoints but those that were found dead.
     known: Ledger,
     found: Found,
@@ -117,7 +118,8 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
     }
     let view = View::new(paths);
     let leases_stamp = view.leases_stamp();
-    let mut known = view.ledger_and_leases(&host.boot_id)?;
+    let files = view.files()?;
+    let mut known = view.ledger_and_leases(&files, &host.boot_id);
     let cookie = namespace.cookie;
     // One that cannot be read is none, and obstructs a new one.
     namespace.endpoint = view.find(cookie).unwrap_or_default();
@@ -125,12 +127,13 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
         known.claims.retain(|c| c.cookie != cookie);
     }
     let named = config.uplinks.as_deref().unwrap_or_default();
-    host.links = probe::links(&outside, &host, &known.claims, named)?;
+    probe::look_at_links(&outside, &mut host, &known.claims, named)?;
     let mut seen = Seen {
         outside,
         host,
         netns,
         namespace,
+        files,
         known,
         found: Found::default(),
         leases_stamp,
@@ -188,7 +191,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
     } else if !seen.found.dead.is_empty()
         || seen.found.is_unsettled
-        || reap::is_needed(environment, &store, &seen.known)
+        || reap::is_needed(environment, &store, &seen.files, &seen.known)
     {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
@@ -342,7 +345,7 @@ fn news(view: &View, seen: &Seen, first: &Decision) -> Result<Option<Ledger>> {
     {
         return Ok(None);
     }
-    let now = view.ledger_and_leases(&seen.host.boot_id)?;
+    let now = view.ledger_and_leases(&view.files()?, &seen.host.boot_id);
     Ok((now != seen.known).then_some(now))
 }
 

@@ -14,7 +14,7 @@ use crate::kernel::process;
 use crate::plan::teardown::{self, Teardown};
 use crate::state::ended::Ended;
 use crate::state::lock::{Deadline, Lock};
-use crate::state::store::{Store, View};
+use crate::state::store::{Files, Store, View};
 use crate::types::claim::Claim;
 use crate::types::id::{ContainerId, NetnsCookie};
 use crate::types::record::{EndpointRecord, Member, Phase};
@@ -62,10 +62,14 @@ pub fn after(
 
 /// Records of the endpoints that the container may be a member of, or nobody is.
 fn records_of(container: &ContainerId, view: &View, boot_id: &str) -> Result<Vec<EndpointRecord>> {
-    let may_be_theirs =
-        |claim: &str| claim.contains(container.as_str()) || claim.contains(r#""members":[]"#);
-    let claims = view.claims_like(boot_id, &may_be_theirs)?.into_iter();
+    let may_be_theirs = |claim: &Claim| {
+        let members = &claim.members;
+        members.is_empty() || members.iter().any(|m| m.container_id == *container)
+    };
+    let mut claims = view.ledger(boot_id)?.claims;
+    claims.retain(may_be_theirs);
     Ok(claims
+        .iter()
         .filter_map(|claim| view.find(claim.cookie).ok().flatten())
         .collect())
 }
@@ -79,10 +83,11 @@ fn shorten(store: &Store, deadline: &Deadline) {
 /// Whether there is anything to clear up beside these endpoints: names of files and pins tell. Most
 /// starts find nothing, and a look at every record would make them the slower the more containers
 /// there are.
-pub fn is_needed(environment: &Environment, store: &Store, ledger: &Ledger) -> bool {
+pub fn is_needed(environment: &Environment, store: &Store, files: &Files, ledger: &Ledger) -> bool {
     let is_theirs = |cookie: &NetnsCookie| Claim::find(&ledger.claims, *cookie).is_some();
     let pins = Pins::new(&environment.paths.bpffs_dir).endpoints();
-    !store.view().is_tidy(&ledger.claims) || !pins.is_ok_and(|pins| pins.iter().all(is_theirs))
+    !store.view().is_tidy(files, &ledger.claims)
+        || !pins.is_ok_and(|pins| pins.iter().all(is_theirs))
 }
 
 /// Before a create: if somebody is at it already, that is enough; a failure here is nobody's reason
@@ -151,26 +156,25 @@ pub struct Found {
 /// them are gone, and their addresses are the last that were given back.
 pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts, asked: Asked) -> Found {
     let mut found = Found::default();
-    let claims = std::mem::take(&mut ledger.claims);
-    let (count, mut dead) = (claims.len(), Vec::new());
-    for (index, claim) in claims.into_iter().enumerate() {
-        let is_asked = asked.has(index, count, &claim);
+    let count = ledger.claims.len();
+    let asked = ledger.claims.iter().enumerate().map(|(index, claim)| {
+        let is_asked = asked.has(index, count, claim);
         let ended = claim.members.iter().filter(|m| is_asked && is_dead(m));
         let ended = ended.count();
         found.is_unsettled |= ended > 0 || claim.phase != Phase::Active;
-        if is_asked && ended == claim.members.len() {
-            dead.push(claim);
-        } else {
-            ledger.claims.push(claim);
-        }
+        is_asked && ended == claim.members.len()
+    });
+    let are_dead: Vec<bool> = asked.collect();
+    // Claims are large, and most starts find nobody.
+    if !are_dead.contains(&true) {
+        return found;
     }
+    let claims = std::mem::take(&mut ledger.claims).into_iter();
+    let (dead, living): (Vec<_>, Vec<_>) = claims.zip(are_dead).partition(|(_, is_dead)| *is_dead);
+    ledger.claims = living.into_iter().map(|(claim, _)| claim).collect();
+    let dead: Vec<Claim> = dead.into_iter().map(|(claim, _)| claim).collect();
     ledger.leases.extend(dead.iter().map(Claim::lease));
-    let devices: HashSet<&str> = dead.iter().map(|c| c.primary.as_str()).collect();
-    let links = host.links.iter();
-    let gone: HashSet<u32> = links
-        .filter(|l| devices.contains(l.name.as_str()))
-        .map(|l| l.ifindex)
-        .collect();
+    let gone: HashSet<u32> = dead.iter().map(|c| c.primary_ifindex).collect();
     host.routes
         .retain(|r| r.ifindex.is_none_or(|i| !gone.contains(&i)));
     found.dead = dead.into_iter().map(|c| c.name).collect();

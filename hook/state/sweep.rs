@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::store::{
-    LedgerLock, Store, View, cookie_in, cookie_of, extension_of, list, names, remove_file,
+    Files, LedgerLock, Store, View, cookie_of, extension_of, list, names, remove_file,
 };
 use crate::error::{ErrorList, Result};
 use crate::types::claim::Claim;
@@ -17,16 +17,13 @@ impl View {
     /// Whether there are files of these only, finished ones, and nobody is building: then
     /// nothing is to be swept, recovered or forgotten. Reads names, no file of an endpoint.
     #[must_use]
-    pub fn is_tidy(&self, claims: &[Claim]) -> bool {
-        let is_theirs =
-            |name: &str| cookie_in(name).is_some_and(|c| Claim::find(claims, c).is_some());
-        let is_kept = |name: &String| match extension_of(name) {
-            Some("json" | "lock") => is_theirs(name),
-            _ => !is_left(name),
-        };
+    pub fn is_tidy(&self, files: &Files, claims: &[Claim]) -> bool {
+        let is_theirs = |cookie: &NetnsCookie| Claim::find(claims, *cookie).is_some();
         let is_finished = |dir: &PathBuf| temporaries(dir).is_ok_and(|paths| paths.is_empty());
-        let [state, endpoints_dir, lasting] = self.swept();
-        names(&endpoints_dir).is_ok_and(|names| names.iter().all(is_kept))
+        let [state, _, lasting] = self.swept();
+        !files.has_left
+            && !files.has_odd
+            && files.records.iter().chain(&files.locks).all(is_theirs)
             && is_finished(&state)
             && is_finished(&lasting)
             && self.journals().is_ok_and(|journals| journals.is_empty())
@@ -98,7 +95,8 @@ fn temporaries(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(names.iter().map(|name| dir.join(name)).collect())
 }
 
-fn is_left(name: &str) -> bool {
+/// Whether a file of that name was being written by a process that has ended.
+pub(super) fn is_left(name: &str) -> bool {
     let pid = extension_of(name).and_then(|e| e.strip_prefix(TEMPORARY));
     pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }

@@ -194,15 +194,15 @@ def hook(result):
             ["part", "ms"],
             [[name, f"{ms:.2f}"] for name, ms in times["parts"].items() if ms >= 0.005],
         )
-    count = next(iter(result["tools"].values()))["containers"]
-    yield f"{count:,} containers that stay; memory is what the kernel has for itself, per container:"
+    yield "Containers that stay; memory is what the kernel has for itself, per container:"
     yield ""
-    heads = ["", "first, ms", "last, ms", "last ÷ first", "namespace, KiB", "connected, KiB"]
+    heads = ["", "count", "first, ms", "last, ms", "last ÷ first", "namespace, KiB", "connected, KiB"]
     yield from table(
         heads,
         [
             [
                 tool,
+                f"{found['containers']:,}",
                 *(f"{found[key]:.1f}" for key in ("first_ms", "last_ms")),
                 f"{found['last_to_first']:.2f}",
                 *(f"{found[key]:.0f}" for key in ("namespace_kib", "connected_kib")),

@@ -32,6 +32,8 @@ pub fn list(netlink: &Netlink) -> Result<Vec<HostRoute>> {
     ] {
         let mut request = RouteMessage::default();
         request.header.address_family = family(any);
+        // Of IPv6 each device has two of other kinds.
+        request.header.kind = RouteType::Unicast;
         let request = RouteNetlinkMessage::GetRoute(request);
         match netlink.dump(&request, |answer| decode(answer, any)) {
             Ok(found) => routes.extend(found),

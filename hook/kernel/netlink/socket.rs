@@ -132,6 +132,10 @@ impl Netlink {
         // Errors with the reason in words; the request itself is not wanted back.
         socket.set_ext_ack(true).context("set NETLINK_EXT_ACK")?;
         socket.set_cap_ack(true).context("set NETLINK_CAP_ACK")?;
+        // What a request for a list says of its objects counts.
+        socket
+            .set_netlink_get_strict_chk(true)
+            .context("set NETLINK_GET_STRICT_CHK")?;
         drop(entered);
         runtime.spawn(connection);
         Ok(Self {

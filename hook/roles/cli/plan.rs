@@ -38,7 +38,7 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let (_netns, mut namespace) =
         probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
     let view = View::new(&environment.paths);
-    let ledger = view.ledger_and_leases(&host.boot_id)?;
+    let ledger = view.ledger_and_leases(&view.files()?, &host.boot_id);
     namespace.endpoint = view.find(namespace.cookie)?;
     let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
         Decision::Create(plan) => Answer {

@@ -5,6 +5,7 @@ use super::*;
 use crate::state::Paths;
 use crate::state::lock::Deadline;
 use crate::types::id::ContainerId;
+use crate::types::port::PortShare;
 use crate::types::record::Member;
 
 /// A store of its own that goes with the test.
@@ -52,15 +53,19 @@ impl Place {
 
     /// What a start knows, which is what is on record.
     fn claims(&self) -> Vec<Claim> {
-        let claims = self.store.view().claims("boot").unwrap();
+        let claims = self.claims_of("boot");
         let records = self.store.view().records("boot").unwrap();
         assert_eq!(claims, records.iter().map(Claim::from).collect::<Vec<_>>());
         claims
     }
 
+    fn claims_of(&self, boot_id: &str) -> Vec<Claim> {
+        let view = self.store.view();
+        view.claims(&view.files().unwrap(), boot_id)
+    }
+
     fn count(&self) -> usize {
-        let bytes = fs::read(self.file()).unwrap();
-        bytes.iter().filter(|b| **b == b'\n').count()
+        frames(&fs::read(self.file()).unwrap()).count()
     }
 }
 
@@ -96,24 +101,66 @@ fn claims_are_what_is_on_record_through_a_life() {
         .remove(&place.lock(), record.cookie, "boot")
         .unwrap();
     assert_eq!(place.claims()[0].cookie, NetnsCookie(6));
-    assert!(place.store.view().claims("another").unwrap().is_empty());
+    assert!(place.claims_of("another").is_empty());
 }
 
 #[test]
-fn active_endpoints_are_known_by_their_line_alone() {
-    let place = Place::new("line");
+fn active_endpoints_are_known_by_their_frame_alone() {
+    let place = Place::new("frame");
     let record = place.start(5);
     fs::write(place.store.view().record_path(record.cookie), "{").unwrap();
-    let view = place.store.view();
-    assert_eq!(view.claims("boot").unwrap(), [Claim::from(&record)]);
-    let like = |text: &str| {
-        view.claims_like("boot", &|claim| claim.contains(text))
-            .unwrap()
-    };
-    assert_eq!(like("\"c5\"").len(), 1);
-    assert!(like("\"c6\"").is_empty());
+    assert_eq!(place.claims_of("boot"), [Claim::from(&record)]);
     fs::remove_file(place.store.view().record_path(record.cookie)).unwrap();
     assert!(place.claims().is_empty());
+}
+
+#[test]
+fn every_field_survives() {
+    let place = Place::new("fields");
+    let mut record = EndpointRecord {
+        cookie: NetnsCookie(u64::MAX),
+        host: Some(NetnsCookie(1)),
+        members: vec![member("one"), member("two")],
+        addresses: vec![
+            "10.0.0.0/8".parse().unwrap(),
+            "2001:db8::/128".parse().unwrap(),
+        ],
+        nat: Some(PortShare {
+            first: 4096,
+            count: 32,
+        }),
+        publish: vec![
+            "192.0.2.1:8080:80".parse().unwrap(),
+            "53:53/udp".parse().unwrap(),
+        ],
+        ..EndpointRecord::example()
+    };
+    let lock = place.lock();
+    place.store.reserve(&lock, &record).unwrap();
+    place.store.activate(&lock, &mut record).unwrap();
+    fs::write(place.store.view().record_path(record.cookie), "{").unwrap();
+    assert_eq!(place.claims_of("boot"), [Claim::from(&record)]);
+}
+
+#[test]
+fn another_layout_is_read_from_the_records() {
+    let place = Place::new("layout");
+    let record = place.start(5);
+    let other: Said<&Claim> = (LAYOUT + 1, record.cookie, Some(&Claim::from(&record)));
+    let mut bytes = fs::read(place.file()).unwrap();
+    for frame in [
+        postcard::to_allocvec_cobs(&other).unwrap(),
+        // Of before there were frames.
+        b"\n0000000000000005 {}\n0000000000000005 ".to_vec(),
+    ] {
+        bytes.extend(frame);
+        fs::write(place.file(), &bytes).unwrap();
+        assert_eq!(place.claims(), [Claim::from(&record)]);
+        place.start(6);
+        assert_eq!(place.claims().len(), 2);
+        let lock = place.lock();
+        place.store.remove(&lock, NetnsCookie(6), "boot").unwrap();
+    }
 }
 
 #[test]
@@ -127,7 +174,7 @@ fn nothing_is_left_of_the_last() {
     }
     assert!(!place.file().exists());
     // A start that was killed before it had a record.
-    fs::write(place.file(), "\n0000000000000005 ").unwrap();
+    fs::write(place.file(), b"\0\x03\x01\x05\0").unwrap();
     place.store.shorten_claims(&place.lock()).unwrap();
     assert!(!place.file().exists());
 }
@@ -182,7 +229,7 @@ fn the_file_is_bounded_by_what_there_is() {
         assert!(place.count() <= 2 + SURPLUS);
         assert_eq!(place.claims().len(), 1);
     }
-    fs::write(place.file(), "\nno line".repeat(3 + SURPLUS)).unwrap();
+    fs::write(place.file(), "\0no frame".repeat(3 + SURPLUS)).unwrap();
     assert_eq!(place.claims(), [Claim::from(&stays)]);
     place.store.shorten_claims(&place.lock()).unwrap();
     assert_eq!(place.count(), 1);
