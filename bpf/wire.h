@@ -28,34 +28,45 @@ static __always_inline bool nk_wire_load(struct __sk_buff *skb, __u32 offset, vo
 	return !bpf_skb_load_bytes(skb, offset, to, bytes);
 }
 
-/* An address that is no endpoint's, mostly the host's own: asked for most, and true for a jiffy. */
-struct nk_stranger {
+enum nk_wire_sizes {
+	NK_OWNED_BITS = 3,
+	NK_OWNED_ENTRIES = 1 << NK_OWNED_BITS,
+};
+
+/* Whose an address is, mostly the host's own: asked of every packet, and true for a jiffy. */
+struct nk_owned {
 	__u8 addr[16];
 	__u64 jiffy;
+	struct nk_addr owner; /* primary_ifindex 0: no endpoint */
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, NK_OWNED_ENTRIES);
 	__type(key, __u32);
-	__type(value, struct nk_stranger);
-} nk_strangers SEC(".maps");
+	__type(value, struct nk_owned);
+} nk_owned SEC(".maps");
 
 static __always_inline struct nk_addr *nk_wire_owner(const __u8 *addr)
 {
-	struct nk_stranger *stranger;
-	struct nk_addr *owner;
+	__u32 slot = ((const __u32 *)addr)[3] * 0x9e3779b1; /* as nk_recent_slot() */
 	__u64 now = bpf_jiffies64();
-	__u32 zero = 0;
+	struct nk_owned *owned;
+	struct nk_addr *owner;
 
-	stranger = bpf_map_lookup_elem(&nk_strangers, &zero);
-	if (stranger && stranger->jiffy == now && nk_parse_same_addr(stranger->addr, addr))
-		return 0;
+	slot >>= 32 - NK_OWNED_BITS;
+	owned = bpf_map_lookup_elem(&nk_owned, &slot);
+	if (owned && owned->jiffy == now && nk_parse_same_addr(owned->addr, addr))
+		return owned->owner.primary_ifindex ? &owned->owner : 0;
 	owner = bpf_map_lookup_elem(&nk_addrs, addr);
-	if (!owner && stranger) {
-		__builtin_memcpy(stranger->addr, addr, sizeof(stranger->addr));
-		stranger->jiffy = now;
-	}
+	if (!owned)
+		return owner;
+	__builtin_memcpy(owned->addr, addr, sizeof(owned->addr));
+	if (owner)
+		owned->owner = *owner;
+	else
+		owned->owner.primary_ifindex = 0;
+	owned->jiffy = now;
 	return owner;
 }
 

@@ -258,6 +258,37 @@ mod root {
 
     #[test]
     #[ignore = "root"]
+    fn an_address_is_nobodys_or_anothers_a_jiffy_later() {
+        let mut d = Datapath::new();
+        d.rules(0, "", "udp:any:9000");
+        d.rules(1, "", "");
+        let packet = udp("192.0.2.7:4000", "10.87.0.2:9000");
+        for _ in 0..3 {
+            assert_eq!(d.arrives(0, &packet).outcome, Outcome::Redirect);
+        }
+        d.disown("10.87.0.2");
+        assert_eq!(d.arrives(0, &packet).outcome, Outcome::Next);
+        d.lan(1, "10.87.0.2", 0);
+        assert_eq!(d.arrives(0, &packet).outcome, no_rule());
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn addresses_that_share_a_slot_are_told_apart() {
+        let mut d = Datapath::new();
+        d.rules(0, "", "udp:any:9000");
+        let to = |address: &str| udp("192.0.2.7:4000", &format!("{address}:9000"));
+        for _ in 0..2 {
+            for last in 3..=40 {
+                let outcome = d.arrives(0, &to(&format!("10.87.0.{last}"))).outcome;
+                assert_ne!(outcome, Outcome::Redirect, "{last}");
+                assert_eq!(d.arrives(0, &to("10.87.0.2")).outcome, Outcome::Redirect);
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
     fn a_jiffy_later_the_flow_is_asked_again() {
         let mut d = open();
         for _ in 0..3 {

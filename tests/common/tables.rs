@@ -252,6 +252,14 @@ impl Datapath {
         next_jiffy();
     }
 
+    /// Makes an address nobody's.
+    pub fn disown(&self, address: &str) {
+        let key = mapped(addr(address));
+        let gone = self.skel.maps.nk_addrs.delete(&key);
+        gone.expect("the address is somebody's");
+        next_jiffy();
+    }
+
     /// Makes all addresses of an endpoint masqueraded ones, with so many ports from `first`.
     pub fn masquerade(&self, id: u32, first: u16, count: u16) {
         let maps = &self.skel.maps;
