@@ -53,10 +53,11 @@ fn wanted(free: usize, all: usize) -> u16 {
     u16::try_from(chunks).unwrap_or(u16::MAX).max(1)
 }
 
-/// The first so many chunks in a row that are free.
+/// The highest so many chunks in a row that are free: what comes to a port of a share costs a look for
+/// its flow, and the host's own services have low ones.
 fn run(all: std::ops::Range<u16>, taken: &[bool], wanted: u16) -> Option<PortShare> {
     let mut length = 0;
-    for chunk in all {
+    for chunk in all.rev() {
         length = if taken[usize::from(chunk)] {
             0
         } else {
@@ -64,7 +65,7 @@ fn run(all: std::ops::Range<u16>, taken: &[bool], wanted: u16) -> Option<PortSha
         };
         if length == wanted {
             return Some(PortShare {
-                first: (chunk + 1 - wanted) * CHUNK,
+                first: chunk * CHUNK,
                 count: wanted * CHUNK,
             });
         }

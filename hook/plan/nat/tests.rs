@@ -50,6 +50,8 @@ fn shares_are_whole_chunks_inside_the_range_and_never_overlap() {
 #[test]
 fn the_first_containers_get_most_and_many_get_some() {
     let shares = all(&Config::default());
+    assert_eq!(shares[0].last(), 29983);
+    assert!(shares[7].first >= 16384, "{}", shares[7]);
     let sizes: Vec<u16> = shares.iter().map(|s| s.count).collect();
     assert_eq!(sizes[0], 3232);
     assert!(sizes[..12].iter().all(|s| *s >= 512), "{sizes:?}");
@@ -73,6 +75,11 @@ fn a_share_that_is_given_back_is_found_again() {
     for first in [16384, 16448] {
         ledger.claims.push(claim(PortShare { first, count: 32 }));
     }
+    assert_eq!(share(&config, &ledger).unwrap().first, 16480);
+    ledger.claims.push(claim(PortShare {
+        first: 16480,
+        count: 32,
+    }));
     assert_eq!(share(&config, &ledger).unwrap().first, 16416);
 }
 
