@@ -134,11 +134,11 @@ pub struct HostFacts {
     /// Prefix of the built-in IPv6 pool (RFC 4193, 3.1): a /64 that this host drew once. `None`
     /// before a container needed it.
     pub ula: Option<Ipv6Net>,
-    /// Devices.
+    /// Devices; to a start those that matter to it, without the endpoints'.
     pub links: Vec<Link>,
     /// Addresses.
     pub addresses: Vec<HostAddress>,
-    /// Routes.
+    /// Routes; to a start without those that lead to the endpoints' own addresses.
     pub routes: Vec<HostRoute>,
     /// Name servers of the host that a container can reach: /etc/resolv.conf, or systemd-resolved's
     /// upstreams where that has only loopback.

@@ -2,11 +2,14 @@
 the n-th container, reset(), after which the next add is like the first after boot, programs,
 the paths of all it runs, and files, texts by the paths at which it looks for them.
 
-To add one: a file here, a line in tools().
+To add one: a file here, a word in NAMES and one in tools().
 """
 from .cni import CniBridge, CniPtp
 from .netavark import Netavark
 from .oci_netkit import OciNetkitSetup
+
+
+NAMES = [tool.name for tool in (OciNetkitSetup, CniPtp, CniBridge, Netavark)]
 
 
 def tools(binary):
