@@ -21,13 +21,13 @@ mod root {
     use oci_netkit::kernel::bpf::{attach, load};
     use oci_netkit::kernel::bpffs::{self, Pins};
     use oci_netkit::kernel::host::{Host as _, RealHost};
-    use oci_netkit::kernel::netlink::{Netlink, link};
+    use oci_netkit::kernel::netlink::{Netlink, devconf, link};
     use oci_netkit::kernel::netns::Netns;
     use oci_netkit::kernel::whole::Changes;
     use oci_netkit::kernel::{probe, sysctl, whole};
     use oci_netkit::plan::reconcile::Uplinks;
     use oci_netkit::plan::revise::PolicyWord;
-    use oci_netkit::plan::step::{MapSpec, NatSpec, Step, Undo};
+    use oci_netkit::plan::step::{Ipv4Setting, MapSpec, NatSpec, Step, Undo};
     use oci_netkit::state::store::Store;
     use oci_netkit::types::claim::Claim;
     use oci_netkit::types::id::EndpointId;
@@ -452,16 +452,34 @@ mod root {
 
     #[test]
     #[ignore = "needs root"]
-    fn sysctl_is_set_inside_and_nowhere_else() {
+    fn settings_are_made_inside_and_nowhere_else() {
         let _host = Host::enter();
         let container = Container::start();
         container.run("ip link add eth0 type bridge");
         run("ip link add eth0 type bridge");
         let netns = container.netns();
-        sysctl::set(Some(&netns), "ipv4", &name("eth0"), "forwarding", "1").unwrap();
-        let path = "/proc/sys/net/ipv4/conf/eth0/forwarding";
-        assert_eq!(run(&format!("cat {path}")).trim(), "0");
-        let error = sysctl::set(None, "ipv4", &name("nosuch0"), "forwarding", "1").unwrap_err();
+        let inside = Netlink::open_in(&netns).unwrap();
+        let ifindex = link::find(&inside, "eth0").unwrap().unwrap().ifindex;
+        let settings = [
+            (Ipv4Setting::Forwarding, true),
+            (Ipv4Setting::AcceptRedirects, false),
+            (Ipv4Setting::SendRedirects, false),
+        ];
+        devconf::set(&inside, ifindex, &settings).unwrap();
+        sysctl::set_ipv6(Some(&netns), &name("eth0"), "accept_ra", "0").unwrap();
+        let conf = |file| format!(" /proc/sys/net/{file}");
+        let show = [
+            "ipv4/conf/eth0/forwarding",
+            "ipv4/conf/eth0/accept_redirects",
+            "ipv4/conf/eth0/send_redirects",
+            "ipv6/conf/eth0/accept_ra",
+        ];
+        let show = format!("cat{}", show.map(conf).concat());
+        assert_eq!(container.run(&show), "1\n0\n0\n0\n");
+        assert_eq!(run(&show), "0\n1\n1\n1\n");
+        let error = sysctl::set_ipv6(None, &name("nosuch0"), "accept_ra", "0").unwrap_err();
+        assert_eq!(error.kind(), Kind::Kernel);
+        let error = devconf::set(&inside, 999, &settings).unwrap_err();
         assert_eq!(error.kind(), Kind::Kernel);
     }
 

@@ -472,7 +472,7 @@ fn nothing_comes_up_unguarded() {
         let last_setting = plan
             .steps
             .iter()
-            .rposition(|s| matches!(s, Step::SetSysctl { .. }))
+            .rposition(|s| matches!(s, Step::SetIpv4 { .. } | Step::SetIpv6 { .. }))
             .unwrap();
         assert!(last_setting < attached);
         let published = at(|s| matches!(s, Step::PublishAddresses { .. }));

@@ -63,6 +63,46 @@ mod guest {
         assert_eq!(enqueues.count(), 0);
     }
 
+    /// IPv6 without an address is off (CVE-2024-32473).
+    #[test]
+    #[ignore = "needs the guest"]
+    fn both_ends_pass_on_what_they_must_and_believe_no_redirects() {
+        host::start_clean();
+        let show = |device: &str, files: &[&str], run: &dyn Fn(&[&str]) -> String| {
+            let path = |file: &&str| {
+                let (family, name) = file.split_once('/').expect("a family");
+                format!("/proc/sys/net/{family}/conf/{device}/{name}")
+            };
+            let paths: Vec<String> = files.iter().map(path).collect();
+            let mut command = vec!["cat"];
+            command.extend(paths.iter().map(String::as_str));
+            run(&command).replace('\n', " ")
+        };
+        let ipv4 = [
+            "ipv4/forwarding",
+            "ipv4/accept_redirects",
+            "ipv4/send_redirects",
+        ];
+        let ipv6 = ["ipv6/forwarding", "ipv6/accept_redirects", "ipv6/accept_ra"];
+        let off = ["ipv6/disable_ipv6"];
+        let both = container::bundle("settings")
+            .address("198.51.100.83 2001:db8:2::83")
+            .start();
+        let one = container::bundle("settings4")
+            .address("198.51.100.84")
+            .start();
+        for (c, files, outside, inside) in [
+            (&both, &ipv4[..], "1 0 0 ", "0 0 0 "),
+            (&both, &ipv6[..], "1 0 0 ", "0 0 0 "),
+            (&both, &off[..], "0 ", "0 "),
+            (&one, &ipv4[..], "1 0 0 ", "0 0 0 "),
+            (&one, &off[..], "1 ", "1 "),
+        ] {
+            assert_eq!(show(&c.primary(), files, &host::run), outside, "{files:?}");
+            assert_eq!(show("eth0", files, &|w| c.run(w)), inside, "{files:?}");
+        }
+    }
+
     #[test]
     #[ignore = "needs the guest"]
     fn what_comes_in_skips_the_backlog_and_netfilter_as_well() {

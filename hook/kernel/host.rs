@@ -10,14 +10,14 @@ use super::bpf::maps::Maps;
 use super::bpf::{attach, cgroup, load};
 use super::bpffs::{self, Pins};
 use super::lan;
-use super::netlink::{Netlink, addr, link, neighbour, qdisc, route};
+use super::netlink::{Netlink, addr, devconf, link, neighbour, qdisc, route};
 use super::netns::Netns;
 use super::reserved_ports;
 use super::sysctl;
 use super::whole;
 use crate::error::{Error, Kind, Result};
 use crate::plan::step::{
-    LanSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step, Undo, Uplink,
+    Ipv4Setting, LanSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step, Undo, Uplink,
 };
 use crate::state::Paths;
 use crate::state::fresh::Fresh;
@@ -277,6 +277,11 @@ impl RealHost {
         qdisc::add(netlink, ifindex, spec)
     }
 
+    fn set_ipv4(&mut self, side: Side, settings: &[(Ipv4Setting, bool)]) -> Result<()> {
+        let (netlink, ifindex) = self.device(side)?;
+        devconf::set(netlink, ifindex, settings)
+    }
+
     fn add_route(&mut self, side: Side, spec: &RouteSpec) -> Result<()> {
         let (netlink, ifindex) = self.device(side)?;
         route::add(netlink, ifindex, spec)
@@ -367,9 +372,9 @@ impl Host for RealHost {
             Step::ReservePorts(ports) => self.reserve_ports(*ports),
             Step::CreatePair(spec) => self.create_pair(spec),
             Step::Queue { side, queue } => self.queue(*side, queue),
-            Step::SetSysctl {
+            Step::SetIpv4 { side, settings, .. } => self.set_ipv4(*side, settings),
+            Step::SetIpv6 {
                 side,
-                family,
                 device,
                 name,
                 value,
@@ -378,7 +383,7 @@ impl Host for RealHost {
                     Side::Primary => None,
                     Side::Peer => Some(self.netns()?),
                 };
-                sysctl::set(netns, family, device, name, value)
+                sysctl::set_ipv6(netns, device, name, value)
             }
             Step::FillMaps(spec) => self.maps()?.fill(spec, primary, peer),
             Step::AttachPrograms { guard } => attach::attach_endpoint(

@@ -1,34 +1,36 @@
-//! Sysctls of our own devices, in their namespace. Mustn't write any other: no `all`, no
+//! IPv6's sysctls of our own devices, in their namespace. Mustn't write any other: no `all`, no
 //! `default`, no other device, nothing global; [`IfName`] cannot say the first two.
 //!
 //! /proc/sys/net shows the namespace of the thread that opens it, hence the thread.
 
-use std::fs;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 
 use super::netns::Netns;
 use crate::error::{Context, Error, Kind, Result};
 use crate::types::name::IfName;
 
-/// Writes net.FAMILY.conf.DEVICE.NAME and reads it back; in this thread's namespace without one.
+/// Writes net.ipv6.conf.DEVICE.NAME and reads it back; in this thread's namespace without one.
 ///
 /// The dots in a device name are no separators here, since the path is built from parts.
 ///
 /// # Errors
 /// [`Kind::Kernel`] when the file is missing, refuses, or says something else afterwards.
-pub fn set(
-    netns: Option<&Netns>,
-    family: &str,
-    device: &IfName,
-    name: &str,
-    value: &str,
-) -> Result<()> {
-    let path = path(family, device, name)?;
+pub fn set_ipv6(netns: Option<&Netns>, device: &IfName, name: &str, value: &str) -> Result<()> {
+    let path = path(device, name)?;
     let what = format!("set {}={value}", path.display());
     let value = value.to_owned();
     let work = move || {
-        fs::write(&path, &value).context("write")?;
-        let now = fs::read_to_string(&path).context("read back")?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .context("open")?;
+        file.write_all(value.as_bytes()).context("write")?;
+        file.rewind().context("read back")?;
+        let mut now = String::new();
+        file.read_to_string(&mut now).context("read back")?;
         if now.trim() == value {
             return Ok(());
         }
@@ -44,18 +46,18 @@ pub fn set(
     done.context(what)
 }
 
-fn path(family: &str, device: &IfName, name: &str) -> Result<PathBuf> {
+fn path(device: &IfName, name: &str) -> Result<PathBuf> {
     let plain = !name.is_empty()
         && name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit());
-    if !matches!(family, "ipv4" | "ipv6") || !plain {
+    if !plain {
         return Err(Error::new(
             Kind::Internal,
-            format!("no sysctl of a device: {family} {name}"),
+            format!("no sysctl of a device: {name}"),
         ));
     }
-    Ok(["/proc/sys/net", family, "conf", device.as_str(), name]
+    Ok(["/proc/sys/net/ipv6/conf", device.as_str(), name]
         .iter()
         .collect())
 }
@@ -68,18 +70,11 @@ mod tests {
     fn only_sysctls_of_one_device_can_be_named() {
         let device = IfName::new("onk1.2").unwrap();
         assert_eq!(
-            path("ipv6", &device, "addr_gen_mode")
-                .unwrap()
-                .to_str()
-                .unwrap(),
+            path(&device, "addr_gen_mode").unwrap().to_str().unwrap(),
             "/proc/sys/net/ipv6/conf/onk1.2/addr_gen_mode"
         );
-        for (family, name) in [
-            ("../core", "x"),
-            ("ipv4", "../all/forwarding"),
-            ("ipv4", ""),
-        ] {
-            assert!(path(family, &device, name).is_err(), "{family} {name}");
+        for name in ["../all/forwarding", "a/b", ""] {
+            assert!(path(&device, name).is_err(), "{name}");
         }
     }
 }

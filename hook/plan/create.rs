@@ -10,7 +10,7 @@ use super::lan;
 use super::link::{self, Uplinks};
 use super::policy::Policy;
 use super::step::{
-    LinkSizes, MapSpec, NatSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step,
+    Ipv4Setting, LinkSizes, MapSpec, NatSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step,
 };
 use super::{Decision, Plan, admit, member, nat, pools, publish, rulebook, shape};
 use crate::annotations::{RouteWish, Wishes};
@@ -358,7 +358,7 @@ fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_
             queue: *queue,
         });
     }
-    steps.extend(sysctls(&design, host));
+    steps.extend(settings(&design, host));
     steps.push(Step::FillMaps(design.maps));
     steps.push(Step::AttachPrograms { guard });
     steps.extend(design.addresses.iter().map(|(a, _)| Step::AddAddress(*a)));
@@ -410,46 +410,51 @@ fn steps(design: Design, config: &Config, host: &HostFacts, uplinks: &Uplinks<'_
 ///
 /// fib lookups on the primary need forwarding there; nothing else does, and none needs it globally.
 /// IPv6 without an address is off on both ends, so that nothing speaks it (CVE-2024-32473).
-fn sysctls(design: &Design, host: &HostFacts) -> Vec<Step> {
+fn settings(design: &Design, host: &HostFacts) -> Vec<Step> {
     let has = |ipv4: bool| {
         let mut addresses = design.addresses.iter();
         addresses.any(|(a, _)| a.addr().is_ipv4() == ipv4)
     };
+    let ends = [
+        (Side::Primary, &design.primary),
+        (Side::Peer, &design.interface),
+    ];
     let mut list = Vec::new();
-    let mut set = |side, family: &str, name: &str, value: &str| {
-        let device = match side {
-            Side::Primary => &design.primary,
-            Side::Peer => &design.interface,
-        };
-        list.push(Step::SetSysctl {
+    for (side, device) in ends {
+        let mut settings = Vec::new();
+        if side == Side::Primary && has(true) {
+            settings.push((Ipv4Setting::Forwarding, true));
+        }
+        settings.push((Ipv4Setting::AcceptRedirects, false));
+        settings.push((Ipv4Setting::SendRedirects, false));
+        list.push(Step::SetIpv4 {
             side,
-            family: family.to_owned(),
             device: device.clone(),
-            name: name.to_owned(),
-            value: value.to_owned(),
+            settings,
         });
-    };
-    if has(true) {
-        set(Side::Primary, "ipv4", "forwarding", "1");
-    }
-    for side in [Side::Primary, Side::Peer] {
-        set(side, "ipv4", "accept_redirects", "0");
-        set(side, "ipv4", "send_redirects", "0");
     }
     if !host.ipv6 {
         return list;
     }
-    for side in [Side::Primary, Side::Peer] {
+    for (side, device) in ends {
+        let mut set = |name: &str, value: &str| {
+            list.push(Step::SetIpv6 {
+                side,
+                device: device.clone(),
+                name: name.to_owned(),
+                value: value.to_owned(),
+            });
+        };
         if !has(false) {
-            set(side, "ipv6", "disable_ipv6", "1");
+            set("disable_ipv6", "1");
             continue;
         }
-        set(side, "ipv6", "addr_gen_mode", "1");
-        set(side, "ipv6", "accept_ra", "0");
-        set(side, "ipv6", "accept_redirects", "0");
+        set("addr_gen_mode", "1");
+        set("accept_ra", "0");
+        set("accept_redirects", "0");
         match side {
-            Side::Primary => set(side, "ipv6", "forwarding", "1"),
-            Side::Peer => set(side, "ipv6", "dad_transmits", "0"),
+            Side::Primary => set("forwarding", "1"),
+            Side::Peer => set("dad_transmits", "0"),
         }
     }
     list

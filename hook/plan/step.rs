@@ -28,6 +28,29 @@ pub enum Side {
     Peer,
 }
 
+/// A setting of IPv4 of one device, as ip-sysctl.rst has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ipv4Setting {
+    /// What comes by the device may be passed on.
+    Forwarding,
+    /// ICMP redirects that come by it are believed.
+    AcceptRedirects,
+    /// ICMP redirects are sent by it.
+    SendRedirects,
+}
+
+impl Ipv4Setting {
+    /// Its name under /proc/sys/net/ipv4/conf/DEVICE.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forwarding => "forwarding",
+            Self::AcceptRedirects => "accept_redirects",
+            Self::SendRedirects => "send_redirects",
+        }
+    }
+}
+
 /// Sizes that both ends of the pair get and that are read back; 0 = leave the kernel's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkSizes {
@@ -199,12 +222,19 @@ pub enum Step {
         /// The queue.
         queue: QueueSpec,
     },
-    /// Write a sysctl under net/{ipv4,ipv6}/{conf,neigh}/DEVICE/ of one of our own devices.
-    SetSysctl {
+    /// Switch settings of IPv4 on one of our own devices.
+    SetIpv4 {
+        /// Which device.
+        side: Side,
+        /// Its name.
+        device: IfName,
+        /// On or off.
+        settings: Vec<(Ipv4Setting, bool)>,
+    },
+    /// Write a sysctl under net/ipv6/conf/DEVICE/ of one of our own devices.
+    SetIpv6 {
         /// Whose namespace.
         side: Side,
-        /// "ipv4" or "ipv6".
-        family: String,
         /// The device.
         device: IfName,
         /// Last part of the path, such as "forwarding".
@@ -329,7 +359,8 @@ impl Step {
             Self::ProbeAddresses(_)
             | Self::ClaimAddresses(_)
             | Self::Queue { .. }
-            | Self::SetSysctl { .. }
+            | Self::SetIpv4 { .. }
+            | Self::SetIpv6 { .. }
             | Self::AddAddress(_)
             | Self::LinkUp(_)
             | Self::AddRoute { .. } => None,
@@ -356,15 +387,26 @@ impl Step {
             Self::Queue { side, queue } => {
                 format!("queue of {} bit/s ({})", queue.rate, side.words())
             }
-            Self::SetSysctl {
+            Self::SetIpv4 {
                 side,
-                family,
+                device,
+                settings,
+            } => {
+                let list: Vec<String> = settings
+                    .iter()
+                    .map(|(setting, on)| format!("{}={}", setting.name(), u8::from(*on)))
+                    .collect();
+                let (list, side) = (list.join(" "), side.words());
+                format!("set net.ipv4.conf.{device} {list} ({side})")
+            }
+            Self::SetIpv6 {
+                side,
                 device,
                 name,
                 value,
             } => {
                 let side = side.words();
-                format!("set net.{family}.conf.{device}.{name}={value} ({side})")
+                format!("set net.ipv6.conf.{device}.{name}={value} ({side})")
             }
             Self::FillMaps(m) => {
                 let names = m.names.as_ref().map_or_else(String::new, |names| {

@@ -19,7 +19,7 @@ use oci_netkit::kernel::netns::Netns;
 use oci_netkit::kernel::process::Process;
 use oci_netkit::plan::compile::TrieEntry;
 use oci_netkit::plan::step::{
-    LinkSizes, MapSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step, Uplink,
+    Ipv4Setting, LinkSizes, MapSpec, PairSpec, PortSpec, QueueSpec, RouteSpec, Side, Step, Uplink,
 };
 use oci_netkit::state::Paths;
 use oci_netkit::state::lock::Deadline;
@@ -266,9 +266,8 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
             queue_bytes: 1 << 20,
         },
     };
-    let sysctl = |side, family: &str, device: &IfName, name: &str, value: &str| Step::SetSysctl {
+    let set_ipv6 = |side, device: &IfName, name: &str, value: &str| Step::SetIpv6 {
         side,
-        family: family.into(),
         device: device.clone(),
         name: name.into(),
         value: value.into(),
@@ -281,9 +280,13 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
             peer: name("eth0"),
             sizes,
         }),
-        sysctl(Side::Primary, "ipv4", &primary, "forwarding", "1"),
-        sysctl(Side::Primary, "ipv6", &primary, "addr_gen_mode", "1"),
-        sysctl(Side::Peer, "ipv6", &name("eth0"), "addr_gen_mode", "1"),
+        Step::SetIpv4 {
+            side: Side::Primary,
+            device: primary.clone(),
+            settings: vec![(Ipv4Setting::Forwarding, true)],
+        },
+        set_ipv6(Side::Primary, &primary, "addr_gen_mode", "1"),
+        set_ipv6(Side::Peer, &name("eth0"), "addr_gen_mode", "1"),
         queue(Side::Primary),
         queue(Side::Peer),
         Step::FillMaps(map_spec(id)),
