@@ -18,7 +18,7 @@ mod guest {
     use crate::rig::{cli, host};
 
     const LASTING: &str = "/var/lib/oci-netkit";
-    const LEASES: &str = "/var/lib/oci-netkit/leases.jsonl";
+    const LEASES: &str = "/var/lib/oci-netkit/leases";
 
     /// Pools of 10.66.7.2 to .6 and fd66::1 to ::7, before those of the guest.
     const SMALL: &str = "[[pool]]\nprefix = \"10.66.7.0/29\"\nreach = \"routed\"\n\
@@ -125,7 +125,10 @@ mod guest {
         assert_eq!(db.addresses(), both(2));
         let damages: [&dyn Fn(); 4] = [
             &|| fs::write(LEASES, [0xff; 4096]).expect("damage it"),
-            &|| fs::write(LEASES, "{\"name\":\"web\",\"addresses\":[\"10.66").expect("cut it off"),
+            &|| {
+                let whole = fs::read(LEASES).expect("leases");
+                fs::write(LEASES, &whole[..whole.len() - 5]).expect("cut it off");
+            },
             &|| fs::remove_dir_all(LASTING).expect("remove it"),
             &|| {
                 fs::remove_dir_all(LASTING).expect("remove it");

@@ -21,8 +21,6 @@ mod tests;
 pub(super) struct Giver<'a> {
     name: &'a str,
     leases: &'a Leases,
-    /// That somebody had, whoever.
-    used: HashSet<IpAddr>,
     /// That cannot be given out.
     taken: HashSet<IpAddr>,
 }
@@ -33,7 +31,6 @@ impl<'a> Giver<'a> {
         Self {
             name,
             leases,
-            used: leases.oldest_first().map(|(addr, _)| addr).collect(),
             taken,
         }
     }
@@ -56,7 +53,7 @@ impl<'a> Giver<'a> {
     }
 
     fn next(&self, prefix: &IpNet) -> Option<IpAddr> {
-        first_free(prefix, |a| self.taken.contains(a) || self.used.contains(a)).or_else(|| {
+        first_free(prefix, |a| self.taken.contains(a) || self.leases.has(a)).or_else(|| {
             let addresses = self.leases.oldest_first().map(|(addr, _)| addr);
             let mut in_pool = addresses.filter(|a| prefix.contains(a));
             in_pool.find(|a| !self.taken.contains(a))

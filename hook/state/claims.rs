@@ -7,16 +7,16 @@
 //! before the record that they are about, so a killed process leaves no record with a frame that is
 //! older.
 //!
-//! A frame is bytes without 0 between two that are 0 (COBS): the layout, the namespace and the claim,
-//! which is absent from one that says nothing.
+//! A frame (`frames.rs`) has the layout, the namespace and the claim, which is absent from one that says
+//! nothing.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
+use super::frames::{self, frames};
 use super::store::{Files, LedgerLock, Store, View, remove_file, replace};
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Result};
 use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Phase};
@@ -69,17 +69,11 @@ impl View {
 }
 
 impl Store {
-    /// Says what is about to be on record. What a full disk cuts off ends where the next one begins, as
-    /// each begins with the 0 that ends another.
+    /// Says what is about to be on record.
     pub(super) fn claim(&self, _lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
         let frame = frame(&Claim::from(record))?;
         let path = self.view().file(CLAIMS);
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&path)
+        frames::open(&path)
             .and_then(|mut file| file.write_all(&frame))
             .with_context(|| format!("write {}", path.display()))
     }
@@ -102,8 +96,8 @@ impl Store {
         if files.records.is_empty() {
             return remove_file(&path);
         }
-        let bytes = self.view().claims_file();
-        if frames(&bytes).count() <= 2 * files.records.len() + SURPLUS {
+        let mut bytes = self.view().claims_file();
+        if frames(&mut bytes).count() <= 2 * files.records.len() + SURPLUS {
             return Ok(());
         }
         let claims = self.view().read_claims(&files, bytes);
@@ -118,21 +112,14 @@ type Said<C> = (u8, NetnsCookie, Option<C>);
 fn frame(claim: &Claim) -> Result<Vec<u8>> {
     let active = (claim.phase == Phase::Active).then_some(claim);
     let said: Said<&Claim> = (LAYOUT, claim.cookie, active);
-    let frame = postcard::to_allocvec_cobs(&said)
-        .map_err(|e| Error::new(Kind::Internal, format!("write {CLAIMS}: {e}")))?;
-    Ok([&[0], frame.as_slice()].concat())
-}
-
-fn frames(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|b| *b == 0).filter(|frame| !frame.is_empty())
+    frames::frame(&said)
 }
 
 /// What was last said of each namespace. `None` if there is another thing among it, but for the last
 /// of all, which may be just being written: what it took back would stand again.
 fn last_claims(mut bytes: Vec<u8>, count: usize) -> Option<HashMap<NetnsCookie, Option<Claim>>> {
     let mut last = HashMap::with_capacity(count);
-    let frames = bytes.split_mut(|b| *b == 0);
-    let mut frames = frames.filter(|frame| !frame.is_empty());
+    let mut frames = frames(&mut bytes);
     while let Some(frame) = frames.next() {
         match postcard::from_bytes_cobs::<Said<Claim>>(frame) {
             Ok((LAYOUT, cookie, claim)) => last.insert(cookie, claim),

@@ -3,28 +3,35 @@
 //! leaves it, so that containers have the same addresses afterwards; the purge of the package
 //! removes it.
 //!
-//! Leases are a file of lines, one when a name takes addresses and one when it gives them back.
-//! They are a preference only: whether an address is free is in the records. So nothing is synced,
-//! a line that is lost or damaged costs a name its address, and a file that cannot be written no
-//! container its start.
+//! Leases are a file of frames (`frames.rs`), one when a name takes addresses and one when it gives
+//! them back. They are a preference only: whether an address is free is in the records. So nothing
+//! is synced, a frame that is lost or damaged costs a name its address, and a file that cannot be
+//! written no container its start.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 
 use ipnet::Ipv6Net;
 
+use super::frames::{self, frames};
 use super::store::{LedgerLock, Store, View, private_dir, read_json, replace};
 use crate::error::{Context, Error, Kind, Result};
 use crate::types::lease::{Lease, Leases};
 
 const ULA: &str = "ula.json";
-const LEASES: &str = "leases.jsonl";
+const LEASES: &str = "leases";
+
+/// To be another one whenever a [`Lease`] is written otherwise: postcard does not tell one from the
+/// next.
+const LAYOUT: u8 = 1;
 
 /// Bytes at which the file of leases is written anew without what is superseded; and how many of
-/// the newest it then has at most: two or three thousand containers'. Every start reads all of it.
-const MOST_BYTES: u64 = 1 << 18;
-const KEPT_BYTES: usize = 3 << 16;
+/// the newest it then has at most: 2,100 containers' with names of 12 letters, 650 with ones of 64.
+/// Every start reads all of it.
+const MOST_BYTES: u64 = 1 << 16;
+const KEPT_BYTES: usize = 3 << 14;
 
 /// Tells whether a file of leases is still the one that was read: it only grows, or is replaced by
 /// another one.
@@ -68,7 +75,7 @@ impl View {
     #[must_use]
     pub fn leases(&self) -> Leases {
         let path = self.lasting_file(LEASES);
-        let bytes = match std::fs::read(&path) {
+        let mut bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
             Err(e) => {
                 if e.kind() != ErrorKind::NotFound {
@@ -77,16 +84,15 @@ impl View {
                 return Leases::default();
             }
         };
-        let lines = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty());
         let mut damaged = 0;
-        let events = lines.filter_map(|line| {
-            let event = serde_json::from_slice::<Lease>(line).ok();
+        let events = frames(&mut bytes).rev().filter_map(|frame| {
+            let event = event(frame);
             damaged += usize::from(event.is_none());
             event
         });
-        let leases = Leases::new(events.collect::<Vec<_>>());
+        let leases = Leases::newest_first(events);
         if damaged > 0 {
-            log::warn!("{}: {damaged} damaged lines", path.display());
+            log::warn!("{}: {damaged} damaged entries", path.display());
         }
         leases
     }
@@ -129,26 +135,13 @@ impl Store {
     fn append(&self, lease: &Lease) -> Result<()> {
         let path = self.view().lasting_file(LEASES);
         let what = || format!("write {}", path.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(&path)
-            .with_context(what)?;
+        let mut file = frames::open(&path).with_context(what)?;
         let len = file.metadata().with_context(what)?.len();
-        let line = line(lease)?;
+        let frame = frame(&lease.name, &lease.addresses)?;
         if len > MOST_BYTES {
-            return self.shorten(&line);
+            return self.shorten(&frame);
         }
-        // What a full disk cut off is a line of its own, so that it spoils no other.
-        let text = if ends_whole(&file, len).with_context(what)? {
-            line
-        } else {
-            [b"\n", line.as_slice()].concat()
-        };
-        file.write_all(&text).with_context(what)
+        file.write_all(&frame).with_context(what)
     }
 
     /// Writes the file anew: only who had each address last, the newest of them, and `last`.
@@ -157,15 +150,12 @@ impl Store {
         let mut newest = vec![last.to_vec()];
         let mut len = last.len();
         for (addr, name) in leases.oldest_first().rev() {
-            let line = line(&Lease {
-                name: name.to_owned(),
-                addresses: vec![addr],
-            })?;
-            len += line.len();
+            let frame = frame(name, &[addr])?;
+            len += frame.len();
             if len > KEPT_BYTES {
                 break;
             }
-            newest.push(line);
+            newest.push(frame);
         }
         newest.reverse();
         let path = self.view().lasting_file(LEASES);
@@ -173,21 +163,15 @@ impl Store {
     }
 }
 
-fn line(lease: &Lease) -> Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(lease)
-        .map_err(|e| Error::new(Kind::Internal, format!("write {LEASES}: {e}")))?;
-    line.push(b'\n');
-    Ok(line)
+fn frame(name: &str, addresses: &[IpAddr]) -> Result<Vec<u8>> {
+    frames::frame(&(LAYOUT, name, addresses))
 }
 
-/// Whether a file of this length ends with a line break.
-fn ends_whole(file: &File, len: u64) -> io::Result<bool> {
-    let Some(last) = len.checked_sub(1) else {
-        return Ok(true);
-    };
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, last)?;
-    Ok(byte == *b"\n")
+fn event(frame: &mut [u8]) -> Option<(&str, Vec<IpAddr>)> {
+    match postcard::from_bytes_cobs(frame) {
+        Ok((LAYOUT, name, addresses)) => Some((name, addresses)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

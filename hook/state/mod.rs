@@ -7,6 +7,7 @@
 mod claims;
 pub mod ended;
 pub mod engine;
+mod frames;
 pub mod fresh;
 pub mod lasting;
 pub mod lock;

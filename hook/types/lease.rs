@@ -18,7 +18,12 @@ pub struct Lease {
 /// Every address once, with who had it last. By the order of events, not by a clock: clocks are set
 /// back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Leases(Vec<(IpAddr, String)>);
+pub struct Leases {
+    /// Oldest first.
+    last: Vec<(IpAddr, String)>,
+    /// All of these.
+    had: HashSet<IpAddr>,
+}
 
 impl Leases {
     /// From events in their order, oldest first.
@@ -28,23 +33,41 @@ impl Leases {
         leases
     }
 
+    /// From names and what they took or gave back, newest first: the others of an address need not
+    /// be kept.
+    pub fn newest_first<'e>(events: impl IntoIterator<Item = (&'e str, Vec<IpAddr>)>) -> Self {
+        let mut leases = Self::default();
+        for (name, addresses) in events {
+            for addr in addresses.into_iter().rev() {
+                if leases.had.insert(addr) {
+                    leases.last.push((addr, name.to_owned()));
+                }
+            }
+        }
+        leases.last.reverse();
+        leases
+    }
+
     /// Adds what happened next.
     pub fn extend(&mut self, events: impl IntoIterator<Item = Lease>) {
-        let mut all = std::mem::take(&mut self.0);
         for Lease { name, addresses } in events {
-            all.extend(addresses.into_iter().map(|addr| (addr, name.clone())));
+            self.last.retain(|(addr, _)| !addresses.contains(addr));
+            self.had.extend(&addresses);
+            let named = addresses.into_iter().map(|addr| (addr, name.clone()));
+            self.last.extend(named);
         }
-        let mut met = HashSet::new();
-        all.reverse();
-        all.retain(|(addr, _)| met.insert(*addr));
-        all.reverse();
-        self.0 = all;
+    }
+
+    /// Whether somebody had it.
+    #[must_use]
+    pub fn has(&self, addr: &IpAddr) -> bool {
+        self.had.contains(addr)
     }
 
     /// What a name had and nobody had since, newest first.
     pub fn of<'l>(&'l self, name: &'l str) -> impl Iterator<Item = IpAddr> + 'l {
         let mine = self
-            .0
+            .last
             .iter()
             .rev()
             .filter(move |(_, holder)| holder == name);
@@ -53,6 +76,41 @@ impl Leases {
 
     /// All of them, the one that was not used for the longest time first.
     pub fn oldest_first(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &str)> {
-        self.0.iter().map(|(addr, name)| (*addr, name.as_str()))
+        self.last.iter().map(|(addr, name)| (*addr, name.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whichever_end_is_first_the_last_holder_of_each_address_is_known() {
+        let addr = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let events = [
+            ("a", vec![2, 3]),
+            ("b", vec![2]),
+            ("a", vec![3]),
+            ("c", vec![4, 5]),
+        ];
+        let addresses = |list: &[u8]| list.iter().map(|n| addr(*n)).collect::<Vec<_>>();
+        let forward = Leases::new(events.iter().map(|(name, list)| Lease {
+            name: (*name).into(),
+            addresses: addresses(list),
+        }));
+        let all: Vec<_> = forward.oldest_first().collect();
+        assert_eq!(
+            all,
+            [
+                (addr(2), "b"),
+                (addr(3), "a"),
+                (addr(4), "c"),
+                (addr(5), "c")
+            ]
+        );
+        let newest = events.iter().rev();
+        let backward = Leases::newest_first(newest.map(|(name, list)| (*name, addresses(list))));
+        assert_eq!(backward, forward);
+        assert!(forward.has(&addr(5)) && !forward.has(&addr(6)));
     }
 }

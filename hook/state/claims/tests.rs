@@ -65,7 +65,7 @@ impl Place {
     }
 
     fn count(&self) -> usize {
-        frames(&fs::read(self.file()).unwrap()).count()
+        frames(&mut fs::read(self.file()).unwrap()).count()
     }
 }
 
