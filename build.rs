@@ -10,6 +10,9 @@ use libbpf_cargo::SkeletonBuilder;
 const SOURCE: &str = "bpf/datapath.bpf.c";
 
 fn main() {
+    if env::var_os("CARGO_FEATURE_VENDORED").is_some() {
+        link_unwinder();
+    }
     println!("cargo:rerun-if-env-changed=CLANG");
     println!("cargo:rerun-if-changed=bpf");
     for file in fs::read_dir("bpf").expect("bpf/ lies beside build.rs") {
@@ -49,6 +52,22 @@ fn main() {
     }
     let object = fs::read(object).expect("it was just built");
     println!("cargo:rustc-env=OCI_NETKIT_OBJECT={:016x}", fnv1a(&object));
+}
+
+/// The static half of libgcc, before std asks for libgcc_s, of which a backtrace is all we need: lld,
+/// rustc's linker here, takes it instead. Where there is none, or with another linker, nothing
+/// changes.
+fn link_unwinder() {
+    let archive = Command::new("cc")
+        .arg("-print-file-name=libgcc_eh.a")
+        .output();
+    let archive = archive.map_or_else(|_| Vec::new(), |output| output.stdout);
+    let archive = PathBuf::from(String::from_utf8_lossy(&archive).trim());
+    // A compiler that does not know it says its name again.
+    if let (true, Some(dir)) = (archive.is_absolute(), archive.parent()) {
+        println!("cargo:rustc-link-search=native={}", dir.display());
+        println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
+    }
 }
 
 /// Names the object, so that one build finds its own programs again (kernel/bpf/load.rs). Not a
