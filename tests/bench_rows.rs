@@ -214,7 +214,7 @@ mod guest {
         for tool in TOOLS {
             assert_positive(
                 &result["tools"][tool],
-                &["first_ms", "last_ms", "last_to_first"],
+                &["first_ms", "last_ms", "last_to_first", "afterwards_ms"],
             );
             let together = &array(&result["at_once"], tool)[0];
             assert_positive(together, &["ms"]);

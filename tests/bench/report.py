@@ -196,15 +196,16 @@ def hook(result):
         )
     yield "Containers that stay; memory is what the kernel has for itself, per container:"
     yield ""
-    heads = ["", "count", "first, ms", "last, ms", "last ÷ first", "namespace, KiB", "connected, KiB"]
+    times = ["first, ms", "last, ms", "last ÷ first", "one when they are gone, ms"]
     yield from table(
-        heads,
+        ["", "count", *times, "namespace, KiB", "connected, KiB"],
         [
             [
                 tool,
                 f"{found['containers']:,}",
                 *(f"{found[key]:.1f}" for key in ("first_ms", "last_ms")),
                 f"{found['last_to_first']:.2f}",
+                f"{found['afterwards_ms']:.1f}" if "afterwards_ms" in found else "",
                 *(f"{found[key]:.0f}" for key in ("namespace_kib", "connected_kib")),
             ]
             for tool, found in result["tools"].items()
