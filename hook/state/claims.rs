@@ -11,8 +11,7 @@
 //! nothing.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 
 use super::frames::{self, frames};
 use super::store::{Files, LedgerLock, Store, View, remove_file, replace};
@@ -58,13 +57,7 @@ impl View {
     }
 
     fn claims_file(&self) -> Vec<u8> {
-        let path = self.file(CLAIMS);
-        fs::read(&path).unwrap_or_else(|e| {
-            if e.kind() != ErrorKind::NotFound {
-                log::warn!("read {}: {e}", path.display());
-            }
-            Vec::new()
-        })
+        frames::read(&self.file(CLAIMS))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Files that only grow, of values in postcard between two bytes that are 0 (COBS): what a full disk
 //! or a power cut damages tells itself, and spoils nothing beside it.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -15,6 +15,16 @@ pub(super) fn frame<T: Serialize>(value: &T) -> Result<Vec<u8>> {
     let frame = postcard::to_allocvec_cobs(value)
         .map_err(|e| Error::new(Kind::Internal, format!("make a frame: {e}")))?;
     Ok([&[0], frame.as_slice()].concat())
+}
+
+/// What is in a file; nothing if it cannot be read, which is warned of.
+pub(super) fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|e| {
+        if e.kind() != ErrorKind::NotFound {
+            log::warn!("read {}: {e}", path.display());
+        }
+        Vec::new()
+    })
 }
 
 /// All of a file, from either end; to be decoded in place.

@@ -9,7 +9,7 @@
 //! written no container its start.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 
@@ -75,15 +75,7 @@ impl View {
     #[must_use]
     pub fn leases(&self) -> Leases {
         let path = self.lasting_file(LEASES);
-        let mut bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(e) => {
-                if e.kind() != ErrorKind::NotFound {
-                    log::warn!("read {}: {e}", path.display());
-                }
-                return Leases::default();
-            }
-        };
+        let mut bytes = frames::read(&path);
         let mut damaged = 0;
         let events = frames(&mut bytes).rev().filter_map(|frame| {
             let event = event(frame);
