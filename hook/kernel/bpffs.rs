@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::state::names::for_names;
 use crate::types::id::NetnsCookie;
 
 /// Where each pin goes.
@@ -92,17 +93,16 @@ impl Pins {
         self.links().join(cookie.file_name())
     }
 
-    /// Namespaces that have pinned links.
+    /// Namespaces that have pinned links, in no order.
     ///
     /// # Errors
     /// When the directory cannot be listed.
     pub fn endpoints(&self) -> Result<Vec<NetnsCookie>> {
-        let names = list(&self.links())?;
-        Ok(names
-            .iter()
-            .filter_map(|n| u64::from_str_radix(n, 16).ok())
-            .map(NetnsCookie)
-            .collect())
+        let mut cookies = Vec::new();
+        for_names(&self.links(), |name| {
+            cookies.extend(NetnsCookie::from_file_name(name));
+        })?;
+        Ok(cookies)
     }
 
     /// Generations that are pinned, complete ones only.
@@ -158,18 +158,8 @@ pub fn ensure_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot be listed.
 pub fn list(dir: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("list {}", dir.display())),
-    };
     let mut names = Vec::new();
-    for entry in entries {
-        let name = entry
-            .with_context(|| format!("list {}", dir.display()))?
-            .file_name();
-        names.extend(name.into_string());
-    }
+    for_names(dir, |name| names.push(name.to_owned()))?;
     names.sort();
     Ok(names)
 }

@@ -16,6 +16,7 @@ use super::{bpffs, caps, netns};
 use crate::error::{Context, Result};
 use crate::facts::{Ability, HostFacts, Link, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
+use crate::state::names::for_names;
 use crate::state::store::View;
 use crate::types::claim::Claim;
 use crate::types::domain::search_domain;
@@ -104,12 +105,13 @@ pub fn look_at_links(
         links.extend(link::find_by_index(netlink, ifindex)?);
     }
     let endpoints: HashSet<&str> = claims.iter().map(|c| c.primary.as_str()).collect();
-    let matters = |name: &String| {
-        !endpoints.contains(name.as_str())
-            && (name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name))
+    let matters = |name: &str| {
+        !endpoints.contains(name) && (name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name))
     };
-    let named = named.iter().map(|name| name.as_str().to_owned());
-    let mut others: BTreeSet<String> = named.chain(devices().filter(matters)).collect();
+    let mut others: BTreeSet<String> = named.iter().map(|n| n.as_str().to_owned()).collect();
+    for_names(Path::new(DEVICES), |name| {
+        others.extend(matters(name).then(|| name.to_owned()));
+    })?;
     others.retain(|name| links.iter().all(|l| l.name != *name));
     for name in others {
         links.extend(link::find(netlink, &name)?);
@@ -117,12 +119,6 @@ pub fn look_at_links(
     links.iter_mut().for_each(look_behind);
     host.links = links;
     Ok(())
-}
-
-/// Names in /sys/class/net.
-fn devices() -> impl Iterator<Item = String> {
-    let entries = fs::read_dir(DEVICES).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 fn is_hardware(name: &str) -> bool {

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::{Store, View, list, private_dir, read_json, remove_file, write_json};
+use super::names::list;
+use super::store::{Store, View, private_dir, read_json, remove_file, write_json};
 use crate::error::{Context, ErrorList, Result};
 use crate::types::denied::Denied;
 use crate::types::mode::Mode;

@@ -11,6 +11,7 @@ mod frames;
 pub mod fresh;
 pub mod lasting;
 pub mod lock;
+pub mod names;
 pub mod reserved;
 pub mod store;
 mod sweep;

@@ -10,15 +10,12 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Paths;
 use super::lock::{Deadline, Lock};
+use super::names::{cookie_and_extension, cookie_of, extension_of, for_names, list, names};
 use super::sweep::{TEMPORARY, is_left};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::Ledger;
@@ -170,13 +167,15 @@ impl View {
     /// When the directory cannot be listed.
     pub fn files(&self) -> Result<Files> {
         let mut files = Files::default();
-        for_names(&self.endpoints_dir(), |name| match extension_of(name) {
-            Some(kind @ ("json" | "lock")) => match cookie_in(name) {
-                Some(cookie) if kind == "json" => files.records.push(cookie),
-                Some(cookie) => files.locks.push(cookie),
-                None => files.has_odd = true,
-            },
-            _ => files.has_left |= is_left(name),
+        for_names(&self.endpoints_dir(), |name| {
+            match cookie_and_extension(name) {
+                Some((cookie, "json")) => files.records.push(cookie),
+                Some((cookie, "lock")) => files.locks.push(cookie),
+                _ => {
+                    files.has_left |= is_left(name);
+                    files.has_odd |= matches!(extension_of(name), Some("json" | "lock"));
+                }
+            }
         })?;
         files.records.sort_unstable();
         Ok(files)
@@ -472,57 +471,6 @@ pub(super) fn private_dir(path: &Path) -> Result<()> {
         .with_hint(format!("remove it, or: chmod 700 {}", path.display())));
     }
     Ok(())
-}
-
-/// Calls with what is in a directory, in no order; nothing where it is missing. [`fs::read_dir`] takes
-/// three allocations for each name.
-pub(super) fn for_names(dir: &Path, mut call: impl FnMut(&str)) -> Result<()> {
-    let what = || format!("list {}", dir.display());
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut entries = match Dir::open(dir, flags, Mode::empty()) {
-        Ok(entries) => entries,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(e) => return Err(io::Error::from(e)).with_context(what),
-    };
-    for entry in entries.iter() {
-        let entry = entry.map_err(io::Error::from).with_context(what)?;
-        match entry.file_name().to_str() {
-            Ok("." | "..") => {}
-            Ok(name) => call(name),
-            Err(_) => call(&entry.file_name().to_string_lossy()),
-        }
-    }
-    Ok(())
-}
-
-/// As [`for_names`], all at once.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for_names(dir, |name| names.push(name.to_owned()))?;
-    Ok(names)
-}
-
-/// Files with an extension, sorted; none where the directory is missing.
-pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let mut names = names(dir)?;
-    names.retain(|name| extension_of(name) == Some(extension));
-    names.sort_unstable();
-    Ok(names.iter().map(|name| dir.join(name)).collect())
-}
-
-/// Of names, since paths take ten times as long to take apart.
-pub(super) fn extension_of(name: &str) -> Option<&str> {
-    name.rsplit_once('.').map(|(_, extension)| extension)
-}
-
-/// The namespace that a file is named after.
-pub(super) fn cookie_in(name: &str) -> Option<NetnsCookie> {
-    let (stem, _) = name.rsplit_once('.')?;
-    u64::from_str_radix(stem, 16).ok().map(NetnsCookie)
-}
-
-pub(super) fn cookie_of(path: &Path) -> Option<NetnsCookie> {
-    cookie_in(path.file_name()?.to_str()?)
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

@@ -3,9 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::store::{
-    Files, LedgerLock, Store, View, cookie_of, extension_of, list, names, remove_file,
-};
+use super::names::{cookie_of, extension_of, list, names};
+use super::store::{Files, LedgerLock, Store, View, remove_file};
 use crate::error::{ErrorList, Result};
 use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;

@@ -19,18 +19,7 @@ impl ContainerId {
     /// # Errors
     /// [`Kind::BadInput`] for an empty, over-long or oddly spelt id.
     pub fn new(text: &str) -> Result<Self> {
-        let tail = |b: u8| b.is_ascii_alphanumeric() || b"_.+-".contains(&b);
-        let ok = text.len() <= 128
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.bytes().all(tail);
-        if ok {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::new(
-                Kind::BadInput,
-                format!("container id {text:?} is not [A-Za-z0-9][A-Za-z0-9_.+-]{{0,127}}"),
-            ))
-        }
+        Self::try_from(text.to_owned())
     }
 
     /// The text.
@@ -49,7 +38,18 @@ impl ContainerId {
 impl TryFrom<String> for ContainerId {
     type Error = Error;
     fn try_from(text: String) -> Result<Self> {
-        Self::new(&text)
+        let tail = |b: u8| b.is_ascii_alphanumeric() || b"_.+-".contains(&b);
+        let ok = text.len() <= 128
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(tail);
+        if ok {
+            Ok(Self(text))
+        } else {
+            Err(Error::new(
+                Kind::BadInput,
+                format!("container id {text:?} is not [A-Za-z0-9][A-Za-z0-9_.+-]{{0,127}}"),
+            ))
+        }
     }
 }
 
@@ -82,15 +82,50 @@ impl fmt::Display for EndpointId {
 pub struct NetnsCookie(pub u64);
 
 impl NetnsCookie {
+    /// Length of [`NetnsCookie::file_name`].
+    pub const FILE_NAME_BYTES: usize = 16;
+
     /// Hexadecimal, 16 digits: a safe name for files and bpffs pins.
     #[must_use]
     pub fn file_name(self) -> String {
         format!("{:016x}", self.0)
+    }
+
+    /// Which one a file or pin is named after.
+    #[must_use]
+    pub fn from_file_name(name: &str) -> Option<Self> {
+        let is_name = name.len() == Self::FILE_NAME_BYTES && !name.starts_with('+');
+        let number = is_name.then(|| u64::from_str_radix(name, 16).ok())??;
+        Some(Self(number))
     }
 }
 
 impl fmt::Display for NetnsCookie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_says_which_namespace() {
+        for cookie in [0, 9, u64::MAX].map(NetnsCookie) {
+            assert_eq!(
+                NetnsCookie::from_file_name(&cookie.file_name()),
+                Some(cookie)
+            );
+        }
+        for name in [
+            "",
+            "9",
+            "+00000000000000f",
+            "00000000000000000",
+            "000000000000000g",
+        ] {
+            assert_eq!(NetnsCookie::from_file_name(name), None, "{name}");
+        }
     }
 }

@@ -18,22 +18,7 @@ impl IfName {
     /// # Errors
     /// [`Kind::BadInput`] when it is no device name.
     pub fn new(text: &str) -> Result<Self> {
-        let ok = (1..=15).contains(&text.len())
-            && !matches!(text, "." | ".." | "all" | "default" | "lo")
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
-        if ok {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(Error::new(
-                Kind::BadInput,
-                format!(
-                    "{} is not a device name (1 to 15 of A-Z a-z 0-9 _ . -, not lo)",
-                    shown(text)
-                ),
-            ))
-        }
+        Self::try_from(text.to_owned())
     }
 
     /// The text.
@@ -46,7 +31,22 @@ impl IfName {
 impl TryFrom<String> for IfName {
     type Error = Error;
     fn try_from(text: String) -> Result<Self> {
-        Self::new(&text)
+        let ok = (1..=15).contains(&text.len())
+            && !matches!(text.as_str(), "." | ".." | "all" | "default" | "lo")
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+        if ok {
+            Ok(Self(text))
+        } else {
+            Err(Error::new(
+                Kind::BadInput,
+                format!(
+                    "{} is not a device name (1 to 15 of A-Z a-z 0-9 _ . -, not lo)",
+                    shown(&text)
+                ),
+            ))
+        }
     }
 }
 

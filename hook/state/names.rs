@@ -1,0 +1,67 @@
+//! Names in a directory, of which a full host has thousands and each start reads all.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use crate::error::{Context, Result};
+use crate::types::id::NetnsCookie;
+
+/// Calls with what is in a directory, in no order; nothing where it is missing. [`std::fs::read_dir`]
+/// takes three allocations for each name.
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn for_names(dir: &Path, mut call: impl FnMut(&str)) -> Result<()> {
+    let what = || format!("list {}", dir.display());
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut entries = match Dir::open(dir, flags, Mode::empty()) {
+        Ok(entries) => entries,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(e) => return Err(io::Error::from(e)).with_context(what),
+    };
+    for entry in entries.iter() {
+        let entry = entry.map_err(io::Error::from).with_context(what)?;
+        match entry.file_name().to_str() {
+            Ok("." | "..") => {}
+            Ok(name) => call(name),
+            Err(_) => call(&entry.file_name().to_string_lossy()),
+        }
+    }
+    Ok(())
+}
+
+/// As [`for_names`], all at once.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for_names(dir, |name| names.push(name.to_owned()))?;
+    Ok(names)
+}
+
+/// Files with an extension, sorted; none where the directory is missing.
+pub(super) fn list(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let mut names = names(dir)?;
+    names.retain(|name| extension_of(name) == Some(extension));
+    names.sort_unstable();
+    Ok(names.iter().map(|name| dir.join(name)).collect())
+}
+
+/// Of names, since paths take ten times as long to take apart.
+pub(super) fn extension_of(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(_, extension)| extension)
+}
+
+/// The namespace that a file is named after, and what it is of it.
+pub(super) fn cookie_and_extension(name: &str) -> Option<(NetnsCookie, &str)> {
+    let (stem, rest) = name.split_at_checked(NetnsCookie::FILE_NAME_BYTES)?;
+    Some((NetnsCookie::from_file_name(stem)?, rest.strip_prefix('.')?))
+}
+
+pub(super) fn cookie_of(path: &Path) -> Option<NetnsCookie> {
+    let (cookie, _) = cookie_and_extension(path.file_name()?.to_str()?)?;
+    Some(cookie)
+}
