@@ -87,9 +87,8 @@ pub fn check_host(host: &HostFacts) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::Conflict`] if it is another one.
-pub fn check_same_host(netns: NetnsCookie, boot_id: &str, ledger: &Ledger) -> Result<()> {
-    let is_elsewhere =
-        |c: &&Claim| c.boot_id == boot_id && c.host.is_some_and(|host| host != netns);
+pub fn check_same_host(netns: NetnsCookie, ledger: &Ledger) -> Result<()> {
+    let is_elsewhere = |c: &&Claim| c.host.is_some_and(|host| host != netns);
     match ledger.claims.iter().find(is_elsewhere) {
         None => Ok(()),
         Some(claim) => Err(Error::new(
@@ -116,7 +115,7 @@ pub fn plan(
     namespace: &NamespaceFacts,
     ledger: &Ledger,
 ) -> Result<Decision> {
-    check_same_host(host.netns, &host.boot_id, ledger)?;
+    check_same_host(host.netns, ledger)?;
     let found = namespace.endpoint.as_ref();
     match found.filter(|r| r.boot_id == host.boot_id) {
         Some(record) if !namespace.is_host => join::join(request, config, namespace, record),

@@ -37,7 +37,7 @@ impl Environment {
     /// As [`plan::check_same_host`], and when the records cannot be read.
     pub fn check_same_host(&self, boot_id: &str) -> Result<()> {
         let ledger = View::new(&self.paths).ledger(boot_id)?;
-        plan::check_same_host(netns::own_cookie()?, boot_id, &ledger)
+        plan::check_same_host(netns::own_cookie()?, &ledger)
     }
 
     /// Text of the config file; empty if the default one does not exist.

@@ -56,7 +56,7 @@ pub fn after(
     if let Some(teardown) = reaped.errors.keep(found) {
         carry_out(&teardown, environment, store, deadline, &mut reaped);
     }
-    shorten(store, deadline);
+    shorten(store, boot_id, deadline);
     reaped.errors
 }
 
@@ -74,9 +74,9 @@ fn records_of(container: &ContainerId, view: &View, boot_id: &str) -> Result<Vec
         .collect())
 }
 
-fn shorten(store: &Store, deadline: &Deadline) {
+fn shorten(store: &Store, boot_id: &str, deadline: &Deadline) {
     let lock = store.lock_ledger(deadline);
-    lock.and_then(|lock| store.shorten_claims(&lock))
+    lock.and_then(|lock| store.shorten_claims(&lock, boot_id))
         .unwrap_or_else(|e| log::warn!("{e}"));
 }
 
@@ -223,7 +223,7 @@ fn everything(
     for error in store.sweep().iter() {
         reaped.errors.push(error.clone());
     }
-    shorten(store, deadline);
+    shorten(store, boot_id, deadline);
     reaped
 }
 

@@ -7,8 +7,9 @@
 //! before the record that they are about, so a killed process leaves no record with a frame that is
 //! older.
 //!
-//! A frame (`frames.rs`) has the layout, the namespace and the claim, which is absent from one that says
-//! nothing.
+//! The first frame (`frames.rs`) has the layout and the boot: a file of another one says nothing, and is
+//! begun anew by who writes next. The others have the namespace and the claim, which is absent from one
+//! that says nothing.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -23,7 +24,7 @@ use crate::types::record::{EndpointRecord, Phase};
 const CLAIMS: &str = "claims";
 
 /// To be another one whenever a field of [`Claim`] changes: postcard does not tell one from the next.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
 
 /// Frames beyond two for each record at which the file is written anew without what is superseded.
 const SURPLUS: usize = 16;
@@ -36,17 +37,19 @@ impl View {
         if files.records.is_empty() {
             return Vec::new();
         }
-        let mut claims = self.read_claims(files, self.claims_file());
-        claims.retain(|claim| claim.boot_id == boot_id);
-        claims
+        self.read_claims(files, self.claims_file(), boot_id)
     }
 
     /// The files are older than the bytes, since a claim is there before its record.
-    fn read_claims(&self, files: &Files, bytes: Vec<u8>) -> Vec<Claim> {
-        let mut last = last_claims(bytes, files.records.len()).unwrap_or_default();
+    fn read_claims(&self, files: &Files, bytes: Vec<u8>, boot_id: &str) -> Vec<Claim> {
+        let mut last = head(boot_id)
+            .is_ok_and(|head| bytes.starts_with(&head))
+            .then(|| last_claims(bytes, files.records.len()))
+            .flatten()
+            .unwrap_or_default();
         let on_record = |cookie| {
             let record = self.find(cookie).ok().flatten();
-            let record = record.filter(|record| record.cookie == cookie);
+            let record = record.filter(|r| r.cookie == cookie && r.boot_id == boot_id);
             record.map(|record| Claim::from(&record))
         };
         let claim = |cookie: &NetnsCookie| match last.remove(cookie) {
@@ -66,6 +69,10 @@ impl Store {
     pub(super) fn claim(&self, _lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
         let frame = frame(&Claim::from(record))?;
         let path = self.view().file(CLAIMS);
+        let head = head(&record.boot_id)?;
+        if !frames::begins_with(&path, &head) {
+            return replace(&path, &[head, frame].concat(), |_| Ok(()));
+        }
         frames::open(&path)
             .and_then(|mut file| file.write_all(&frame))
             .with_context(|| format!("write {}", path.display()))
@@ -79,32 +86,40 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the file anew, if much of it is superseded or damaged; removes it where there is no record.
+    /// Writes the file anew with the claims of this boot, if it says nothing or much of it is superseded
+    /// or damaged; removes it where there is no record.
     ///
     /// # Errors
     /// When the records cannot be listed or the file not written.
-    pub fn shorten_claims(&self, _lock: &LedgerLock) -> Result<()> {
+    pub fn shorten_claims(&self, _lock: &LedgerLock, boot_id: &str) -> Result<()> {
         let files = self.view().files()?;
         let path = self.view().file(CLAIMS);
         if files.records.is_empty() {
             return remove_file(&path);
         }
         let mut bytes = self.view().claims_file();
-        if frames(&mut bytes).count() <= 2 * files.records.len() + SURPLUS {
+        let most = 2 * files.records.len() + SURPLUS;
+        let is_ours = bytes.starts_with(&head(boot_id)?);
+        if is_ours && frames(&mut bytes).skip(1).count() <= most {
             return Ok(());
         }
-        let claims = self.view().read_claims(&files, bytes);
-        let frames = claims.iter().map(frame).collect::<Result<Vec<_>>>()?;
+        let claims = self.view().read_claims(&files, bytes, boot_id);
+        let frames = std::iter::once(head(boot_id)).chain(claims.iter().map(frame));
+        let frames = frames.collect::<Result<Vec<_>>>()?;
         replace(&path, &frames.concat(), |_| Ok(()))
     }
 }
 
 /// What a frame says of its namespace.
-type Said<C> = (u8, NetnsCookie, Option<C>);
+type Said<C> = (NetnsCookie, Option<C>);
+
+fn head(boot_id: &str) -> Result<Vec<u8>> {
+    frames::frame(&(LAYOUT, boot_id))
+}
 
 fn frame(claim: &Claim) -> Result<Vec<u8>> {
     let active = (claim.phase == Phase::Active).then_some(claim);
-    let said: Said<&Claim> = (LAYOUT, claim.cookie, active);
+    let said: Said<&Claim> = (claim.cookie, active);
     frames::frame(&said)
 }
 
@@ -112,12 +127,12 @@ fn frame(claim: &Claim) -> Result<Vec<u8>> {
 /// of all, which may be just being written: what it took back would stand again.
 fn last_claims(mut bytes: Vec<u8>, count: usize) -> Option<HashMap<NetnsCookie, Option<Claim>>> {
     let mut last = HashMap::with_capacity(count);
-    let mut frames = frames(&mut bytes);
+    let mut frames = frames(&mut bytes).skip(1);
     while let Some(frame) = frames.next() {
         match postcard::from_bytes_cobs::<Said<Claim>>(frame) {
-            Ok((LAYOUT, cookie, claim)) => last.insert(cookie, claim),
-            _ if frames.next().is_none() => break,
-            _ => return None,
+            Ok((cookie, claim)) => last.insert(cookie, claim),
+            Err(_) if frames.next().is_none() => break,
+            Err(_) => return None,
         };
     }
     Some(last)

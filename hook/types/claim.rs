@@ -14,8 +14,6 @@ use super::record::{EndpointRecord, Member, Phase};
 /// A part of the [`EndpointRecord`], whose fields these are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {
-    /// The boot it belongs to.
-    pub boot_id: String,
     /// The namespace.
     pub cookie: NetnsCookie,
     /// Namespace of its primary.
@@ -46,7 +44,6 @@ pub struct Claim {
 impl From<&EndpointRecord> for Claim {
     fn from(record: &EndpointRecord) -> Self {
         Self {
-            boot_id: record.boot_id.clone(),
             cookie: record.cookie,
             host: record.host,
             id: record.id,

@@ -147,11 +147,11 @@ fn every_field_survives() {
 fn another_layout_is_read_from_the_records() {
     let place = Place::new("layout");
     let record = place.start(5);
-    let other: Said<&Claim> = (LAYOUT + 1, record.cookie, Some(&Claim::from(&record)));
     let mut bytes = fs::read(place.file()).unwrap();
+    // Written beside ours by an older build: with the layout in each frame, and of before there were any.
+    let older = (1u8, record.cookie, Some(Claim::from(&record)));
     for frame in [
-        postcard::to_allocvec_cobs(&other).unwrap(),
-        // Of before there were frames.
+        postcard::to_allocvec_cobs(&older).unwrap(),
         b"\n0000000000000005 {}\n0000000000000005 ".to_vec(),
     ] {
         bytes.extend(frame);
@@ -161,6 +161,26 @@ fn another_layout_is_read_from_the_records() {
         assert_eq!(place.claims().len(), 2);
         let lock = place.lock();
         place.store.remove(&lock, NetnsCookie(6), "boot").unwrap();
+    }
+}
+
+#[test]
+fn another_boot_or_layout_in_the_first_frame_says_nothing() {
+    for first in [
+        head("another").unwrap(),
+        frames::frame(&(LAYOUT + 1, "boot")).unwrap(),
+    ] {
+        let place = Place::new("head");
+        let record = place.start(5);
+        let mut claim = Claim::from(&record);
+        claim.name = "before".into();
+        let text = [first, frame(&claim).unwrap()].concat();
+        fs::write(place.file(), &text).unwrap();
+        assert_eq!(place.claims(), [Claim::from(&record)]);
+        // Who writes next begins it anew.
+        place.start(6);
+        assert_eq!(place.count(), 3, "the head, and two of the new one");
+        assert_eq!(place.claims().len(), 2);
     }
 }
 
@@ -176,7 +196,7 @@ fn nothing_is_left_of_the_last() {
     assert!(!place.file().exists());
     // A start that was killed before it had a record.
     fs::write(place.file(), b"\0\x03\x01\x05\0").unwrap();
-    place.store.shorten_claims(&place.lock()).unwrap();
+    place.store.shorten_claims(&place.lock(), "boot").unwrap();
     assert!(!place.file().exists());
 }
 
@@ -226,13 +246,13 @@ fn the_file_is_bounded_by_what_there_is() {
             .store
             .remove(&place.lock(), record.cookie, "boot")
             .unwrap();
-        place.store.shorten_claims(&place.lock()).unwrap();
-        assert!(place.count() <= 2 + SURPLUS);
+        place.store.shorten_claims(&place.lock(), "boot").unwrap();
+        assert!(place.count() <= 3 + SURPLUS);
         assert_eq!(place.claims().len(), 1);
     }
     fs::write(place.file(), "\0no frame".repeat(3 + SURPLUS)).unwrap();
     assert_eq!(place.claims(), [Claim::from(&stays)]);
-    place.store.shorten_claims(&place.lock()).unwrap();
-    assert_eq!(place.count(), 1);
+    place.store.shorten_claims(&place.lock(), "boot").unwrap();
+    assert_eq!(place.count(), 2);
     assert_eq!(place.claims(), [Claim::from(&stays)]);
 }
