@@ -110,7 +110,7 @@ mod root {
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
         let look = |facts: &HostFacts, claims: &[Claim], named: &[IfName]| {
             let mut facts = facts.clone();
-            probe::look_at_links(&netlink, &mut facts, claims, named).unwrap();
+            probe::look_at_network(&netlink, &mut facts, claims, named).unwrap();
             facts
         };
         let names = |facts: &HostFacts| {
@@ -125,11 +125,13 @@ mod root {
         run("ip link set plain up");
         run("ip route add 192.0.2.7 dev plain");
         run("ip route add 192.0.2.8 dev plain");
+        run("ip route add 2001:db8::7 dev plain");
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
         let plain = link::find(&netlink, "plain").unwrap().unwrap();
         let claim = serde_json::json!({
-            "boot_id": "", "cookie": 1, "id": 0, "name": "web", "phase": "active", "members": [],
-            "primary": "plain", "primary_ifindex": plain.ifindex, "addresses": ["192.0.2.7/32"],
+            "cookie": 1, "id": 0, "name": "web", "phase": "active", "members": [],
+            "primary": "plain", "primary_ifindex": plain.ifindex,
+            "addresses": ["192.0.2.7/32", "2001:db8::7/128"],
         });
         let claim: Claim = serde_json::from_value(claim).unwrap();
         let leads_to = |facts: &HostFacts, text: &str| {
@@ -139,6 +141,7 @@ mod root {
         let found = look(&facts, &[], &[]);
         assert_eq!(names(&found), [1, 1, 1, 0]);
         assert!(leads_to(&found, "192.0.2.7/32") && leads_to(&found, "192.0.2.8/32"));
+        assert!(leads_to(&found, "2001:db8::7/128"));
         let claims = [claim];
         let found = look(&facts, &claims, &[]);
         assert_eq!(
@@ -147,6 +150,7 @@ mod root {
             "it has a route of somebody else's"
         );
         assert!(!leads_to(&found, "192.0.2.7/32") && leads_to(&found, "192.0.2.8/32"));
+        assert!(!leads_to(&found, "2001:db8::7/128"));
         run("ip route del 192.0.2.8 dev plain");
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
         assert_eq!(names(&look(&facts, &claims, &[])), [1, 1, 0, 0]);

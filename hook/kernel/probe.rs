@@ -7,8 +7,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ipnet::IpNet;
-
 use super::netlink::{Netlink, addr, link, route, rule};
 use super::netns::Netns;
 use super::process::{self, Process};
@@ -37,12 +35,13 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
     let netlink = Netlink::open()?;
     let mut host = host_facts_by(&netlink, paths)?;
+    host.routes = route::list(&netlink)?;
     host.links = link::list(&netlink)?;
     host.links.iter_mut().for_each(look_behind);
     Ok(host)
 }
 
-/// As [`host_facts`], by a socket that goes on being used, and without the devices.
+/// As [`host_facts`], by a socket that goes on being used, and without devices and routes.
 ///
 /// # Errors
 /// As [`host_facts`].
@@ -63,7 +62,7 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
         ula: View::new(paths).ula(),
         links: Vec::new(),
         addresses: addr::list(netlink)?,
-        routes: route::list(netlink)?,
+        routes: Vec::new(),
         resolvers,
         search,
         sockets: Vec::new(),
@@ -72,16 +71,16 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
     })
 }
 
-/// The devices that matter to a start: that have an address or a route, are hardware, are `named`, or
-/// were left behind. Not those of the endpoints, which are known; nor the routes to these, of which
-/// there may be thousands.
+/// The routes, and the devices that matter to a start: that have an address or a route, are hardware,
+/// are `named`, or were left behind. Not those of the endpoints, which are known; nor the routes to
+/// these, of which there may be thousands.
 ///
 /// To list all takes the kernel the square of their number: for each pair, rtnl_fill_link_netnsid(),
 /// net/core/rtnetlink.c, goes through a list of all namespaces.
 ///
 /// # Errors
 /// When rtnetlink refuses.
-pub fn look_at_links(
+pub fn look_at_network(
     netlink: &Netlink,
     host: &mut HostFacts,
     claims: &[Claim],
@@ -89,14 +88,11 @@ pub fn look_at_links(
 ) -> Result<()> {
     let mut by_ifindex: Vec<&Claim> = claims.iter().collect();
     by_ifindex.sort_unstable_by_key(|claim| claim.primary_ifindex);
-    host.routes.retain(|route| {
-        let at = |index| by_ifindex.binary_search_by_key(&index, |claim| claim.primary_ifindex);
-        let claim = route
-            .ifindex
-            .and_then(|index| by_ifindex.get(at(index).ok()?));
-        let leads_to = |net: &IpNet| IpNet::from(net.addr()) == route.destination;
-        !claim.is_some_and(|c| c.addresses.iter().any(leads_to))
-    });
+    host.routes = route::list_but(netlink, |ifindex, to| {
+        let at = by_ifindex.binary_search_by_key(&ifindex, |claim| claim.primary_ifindex);
+        let claim = at.ok().and_then(|at| by_ifindex.get(at));
+        claim.is_some_and(|claim| claim.addresses.iter().any(|net| net.addr() == to))
+    })?;
     let of_routes = host.routes.iter().filter_map(|r| r.ifindex);
     let of_addresses = host.addresses.iter().map(|a| a.ifindex);
     let indexes: BTreeSet<u32> = of_addresses.chain(of_routes).collect();

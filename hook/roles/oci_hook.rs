@@ -127,7 +127,7 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
         known.claims.retain(|c| c.cookie != cookie);
     }
     let named = config.uplinks.as_deref().unwrap_or_default();
-    probe::look_at_links(&outside, &mut host, &known.claims, named)?;
+    probe::look_at_network(&outside, &mut host, &known.claims, named)?;
     let mut seen = Seen {
         outside,
         host,

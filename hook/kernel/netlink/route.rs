@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_core::{Emitable, NLM_F_CREATE, NLM_F_EXCL, NlasIterator};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
     RouteVia,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use nix::libc;
 
 use super::addr::family;
 use super::socket::Netlink;
@@ -25,6 +26,19 @@ const LOCAL_TABLE: u32 = 255;
 /// # Errors
 /// When the kernel refuses.
 pub fn list(netlink: &Netlink) -> Result<Vec<HostRoute>> {
+    list_but(netlink, |_, _| false)
+}
+
+/// As [`list`], without those to one address out of one device of which `is_known` is true.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_but(
+    netlink: &Netlink,
+    is_known: impl Fn(u32, IpAddr) -> bool,
+) -> Result<Vec<HostRoute>> {
+    let is_wanted =
+        |bytes: &[u8]| !single(bytes).is_some_and(|(ifindex, to)| is_known(ifindex, to));
     let mut routes = Vec::new();
     for any in [
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -35,7 +49,7 @@ pub fn list(netlink: &Netlink) -> Result<Vec<HostRoute>> {
         // Of IPv6 each device has two of other kinds.
         request.header.kind = RouteType::Unicast;
         let request = RouteNetlinkMessage::GetRoute(request);
-        match netlink.dump(&request, |answer| decode(answer, any)) {
+        match netlink.dump_some(&request, is_wanted, |answer| decode(answer, any)) {
             Ok(found) => routes.extend(found),
             // A kernel with ipv6.disable=1 has no such family.
             Err(e) if any.is_ipv6() && e.is(Errno::EOPNOTSUPP) => {}
@@ -43,6 +57,26 @@ pub fn list(netlink: &Netlink) -> Result<Vec<HostRoute>> {
         }
     }
     Ok(routes)
+}
+
+/// Device and destination of a route to one address out of one device, by the bytes of its message;
+/// `None` for any other route.
+#[must_use]
+pub fn single(bytes: &[u8]) -> Option<(u32, IpAddr)> {
+    let header = RouteHeader::parse(bytes).ok()?;
+    let (mut ifindex, mut to) = (None, None);
+    for attribute in NlasIterator::new(bytes.get(header.buffer_len()..)?) {
+        let attribute = attribute.ok()?;
+        let value = attribute.value();
+        match attribute.kind() {
+            libc::RTA_OIF => ifindex = Some(u32::from_ne_bytes(value.try_into().ok()?)),
+            libc::RTA_DST => to = address(header.address_family, value),
+            libc::RTA_MULTIPATH => return None,
+            _ => {}
+        }
+    }
+    let to = to.filter(|to| IpNet::from(*to).prefix_len() == header.destination_prefix_length);
+    Some((ifindex?, to?))
 }
 
 /// Adds a route straight out of a device.
@@ -130,6 +164,14 @@ pub fn decode(message: &RouteNetlinkMessage, any: IpAddr) -> Vec<HostRoute> {
             gateway,
         })
         .collect()
+}
+
+fn address(family: AddressFamily, bytes: &[u8]) -> Option<IpAddr> {
+    match family {
+        AddressFamily::Inet => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        AddressFamily::Inet6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => None,
+    }
 }
 
 fn hop_gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {

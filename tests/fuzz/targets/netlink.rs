@@ -23,10 +23,15 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(found.ifindex, message.header.index);
     }
     let _ = addr::decode(&message);
+    let is_route = matches!(message, RouteNetlinkMessage::NewRoute(_));
+    let single = route::single(payload).filter(|_| is_route);
     for any in ["0.0.0.0", "::"] {
         let any: IpAddr = any.parse().expect("an address");
         for hop in route::decode(&message, any) {
             assert!(hop.destination.prefix_len() <= hop.destination.max_prefix_len());
+            if let Some((ifindex, to)) = single {
+                assert_eq!((hop.ifindex, hop.destination), (Some(ifindex), to.into()));
+            }
         }
     }
 });
