@@ -1,7 +1,6 @@
 //! Addresses: which wishes lead to a lease, and whether an address that is asked for may be had.
 //! Pure. Which address is leased is `lease.rs`'s.
 
-use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -14,7 +13,7 @@ use crate::annotations::{AddressWish, Wishes};
 use crate::config::{Config, PATH, Pool};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger};
-use crate::types::addr::{is_private, not_unicast};
+use crate::types::addr::{AddrSet, is_private, not_unicast};
 use crate::types::reach::Reach;
 
 /// What decides about addresses.
@@ -75,20 +74,23 @@ impl<'c> Field<'c> {
     }
 
     /// Addresses that cannot be leased: somebody's, the host's, and those that are asked for.
-    fn taken(self, wishes: &Wishes) -> HashSet<IpAddr> {
+    fn taken(self, wishes: &Wishes) -> AddrSet {
         let claims = self.ledger.claims.iter();
         let of_endpoints = claims.flat_map(|c| &c.addresses).map(IpNet::addr);
-        let mut taken: HashSet<IpAddr> = of_endpoints.collect();
-        taken.extend(self.host.addresses.iter().map(|a| a.net.addr()));
-        taken.extend(&self.host.neighbours);
-        taken.extend(self.host.routes.iter().filter_map(single));
-        taken.extend(self.host.routes.iter().filter_map(|r| r.gateway));
-        taken.extend(lan::networks(self.host, self.uplinks).flat_map(|n| n.edges()));
-        taken.extend(wishes.address.iter().filter_map(|w| match w {
+        let routes = self.host.routes.iter();
+        let gateways = routes.clone().filter_map(|r| r.gateway);
+        let wished = wishes.address.iter().filter_map(|w| match w {
             AddressWish::Static { addr, .. } => Some(*addr),
             _ => None,
-        }));
-        taken
+        });
+        of_endpoints
+            .chain(self.host.addresses.iter().map(|a| a.net.addr()))
+            .chain(self.host.neighbours.iter().copied())
+            .chain(routes.filter_map(single))
+            .chain(gateways)
+            .chain(lan::networks(self.host, self.uplinks).flat_map(|n| n.edges()))
+            .chain(wished)
+            .collect()
     }
 
     /// Addresses outside the pools that are somebody's, and that nobody says are routed here.

@@ -6,12 +6,12 @@
 //! 3. Of that pool: the one that was not used for the longest time, so that who still speaks to its
 //!    last holder does not meet another container for as long as the pool allows.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use crate::config::Pool;
+use crate::types::addr::AddrSet;
 use crate::types::lease::Leases;
 
 #[cfg(test)]
@@ -22,12 +22,12 @@ pub(super) struct Giver<'a> {
     name: &'a str,
     leases: &'a Leases,
     /// That cannot be given out.
-    taken: HashSet<IpAddr>,
+    taken: AddrSet,
 }
 
 impl<'a> Giver<'a> {
     /// For the endpoint of that name; `taken` are addresses that others have.
-    pub(super) fn new(name: &'a str, leases: &'a Leases, taken: HashSet<IpAddr>) -> Self {
+    pub(super) fn new(name: &'a str, leases: &'a Leases, taken: AddrSet) -> Self {
         Self {
             name,
             leases,
@@ -48,15 +48,15 @@ impl<'a> Giver<'a> {
         let pool = |addr: IpAddr| pools.iter().find(|p| p.prefix.contains(&addr));
         self.leases
             .of(self.name)
-            .filter(|addr| !self.taken.contains(addr))
+            .filter(|addr| !self.taken.has(*addr))
             .find_map(|addr| Some((addr, *pool(addr)?)))
     }
 
     fn next(&self, prefix: &IpNet) -> Option<IpAddr> {
-        first_free(prefix, |a| self.taken.contains(a) || self.leases.has(a)).or_else(|| {
+        first_free(prefix, |a| self.taken.has(a) || self.leases.has(a)).or_else(|| {
             let addresses = self.leases.oldest_first().map(|(addr, _)| addr);
             let mut in_pool = addresses.filter(|a| prefix.contains(a));
-            in_pool.find(|a| !self.taken.contains(a))
+            in_pool.find(|a| !self.taken.has(*a))
         })
     }
 }
@@ -65,7 +65,7 @@ impl<'a> Giver<'a> {
 ///
 /// IPv4 leaves out network, broadcast and the first address, which people expect to be a router's;
 /// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1).
-fn first_free(prefix: &IpNet, is_taken: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+fn first_free(prefix: &IpNet, is_taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
     let is_wide = prefix.max_prefix_len() - prefix.prefix_len() >= 2;
     let (skip_low, skip_high) = match prefix {
         IpNet::V4(_) if is_wide => (2, 1),
@@ -80,7 +80,7 @@ fn first_free(prefix: &IpNet, is_taken: impl Fn(&IpAddr) -> bool) -> Option<IpAd
             IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX))),
             IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(n)),
         })
-        .find(|a| !is_taken(a))
+        .find(|a| !is_taken(*a))
 }
 
 fn number(addr: IpAddr) -> u128 {

@@ -20,6 +20,41 @@ pub fn unmapped(bytes: [u8; 16]) -> IpAddr {
     v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4)
 }
 
+/// A set of addresses, sorted: a start makes one of thousands, and to hash one takes longer than to sort
+/// and find it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddrSet(Vec<u128>);
+
+impl AddrSet {
+    /// Adds one; of many, [`FromIterator`] makes a set at once.
+    pub fn insert(&mut self, addr: IpAddr) {
+        let number = number(addr);
+        if let Err(at) = self.0.binary_search(&number) {
+            self.0.insert(at, number);
+        }
+    }
+
+    /// Whether it is in there.
+    #[must_use]
+    pub fn has(&self, addr: IpAddr) -> bool {
+        self.0.binary_search(&number(addr)).is_ok()
+    }
+}
+
+impl FromIterator<IpAddr> for AddrSet {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut numbers: Vec<u128> = addresses.into_iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        Self(numbers)
+    }
+}
+
+/// Of [`mapped`].
+pub(super) fn number(addr: IpAddr) -> u128 {
+    u128::from_be_bytes(mapped(addr))
+}
+
 /// Leading bits of [`mapped`] that a prefix fixes, 0 to 128.
 #[must_use]
 pub fn mapped_prefix_len(net: &IpNet) -> u8 {
@@ -61,5 +96,28 @@ pub fn not_unicast(addr: IpAddr) -> Option<&'static str> {
             Some("a reserved address")
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_what_was_put_into_it() {
+        let addr = |text: &str| text.parse::<IpAddr>().unwrap();
+        let mut set: AddrSet = ["192.0.2.9", "2001:db8::1", "192.0.2.9", "192.0.2.1"]
+            .map(addr)
+            .into_iter()
+            .collect();
+        set.insert(addr("192.0.2.5"));
+        set.insert(addr("192.0.2.9"));
+        for there in ["192.0.2.1", "192.0.2.5", "192.0.2.9", "2001:db8::1"] {
+            assert!(set.has(addr(there)), "{there}");
+        }
+        for absent in ["192.0.2.2", "2001:db8::2", "::", "0.0.0.0"] {
+            assert!(!set.has(addr(absent)), "{absent}");
+        }
+        assert_eq!(set.0.len(), 4);
     }
 }

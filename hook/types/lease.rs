@@ -1,10 +1,12 @@
 //! Who had which address: what `auto` goes by when it gives one out. Only a preference; who has an
 //! address now is in the records. Pure.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+
+use super::addr::{AddrSet, number};
 
 /// One name that took, or gave back, its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +24,7 @@ pub struct Leases {
     /// Oldest first.
     last: Vec<(IpAddr, String)>,
     /// All of these.
-    had: HashSet<IpAddr>,
+    had: AddrSet,
 }
 
 impl Leases {
@@ -36,23 +38,30 @@ impl Leases {
     /// From names and what they took or gave back, newest first: the others of an address need not
     /// be kept.
     pub fn newest_first<'e>(events: impl IntoIterator<Item = (&'e str, Vec<IpAddr>)>) -> Self {
-        let mut leases = Self::default();
+        let mut all: Vec<(u128, usize, IpAddr, &str)> = Vec::new();
         for (name, addresses) in events {
             for addr in addresses.into_iter().rev() {
-                if leases.had.insert(addr) {
-                    leases.last.push((addr, name.to_owned()));
-                }
+                all.push((number(addr), all.len(), addr, name));
             }
         }
-        leases.last.reverse();
-        leases
+        // The first of each address is who had it last.
+        all.sort_unstable_by_key(|(number, age, ..)| (*number, *age));
+        all.dedup_by_key(|(number, ..)| *number);
+        all.sort_unstable_by_key(|(_, age, ..)| Reverse(*age));
+        Self {
+            had: all.iter().map(|(_, _, addr, _)| *addr).collect(),
+            last: all
+                .into_iter()
+                .map(|(_, _, addr, name)| (addr, name.to_owned()))
+                .collect(),
+        }
     }
 
     /// Adds what happened next.
     pub fn extend(&mut self, events: impl IntoIterator<Item = Lease>) {
         for Lease { name, addresses } in events {
             self.last.retain(|(addr, _)| !addresses.contains(addr));
-            self.had.extend(&addresses);
+            addresses.iter().for_each(|addr| self.had.insert(*addr));
             let named = addresses.into_iter().map(|addr| (addr, name.clone()));
             self.last.extend(named);
         }
@@ -60,8 +69,8 @@ impl Leases {
 
     /// Whether somebody had it.
     #[must_use]
-    pub fn has(&self, addr: &IpAddr) -> bool {
-        self.had.contains(addr)
+    pub fn has(&self, addr: IpAddr) -> bool {
+        self.had.has(addr)
     }
 
     /// What a name had and nobody had since, newest first.
@@ -111,6 +120,6 @@ mod tests {
         let newest = events.iter().rev();
         let backward = Leases::newest_first(newest.map(|(name, list)| (*name, addresses(list))));
         assert_eq!(backward, forward);
-        assert!(forward.has(&addr(5)) && !forward.has(&addr(6)));
+        assert!(forward.has(addr(5)) && !forward.has(addr(6)));
     }
 }

@@ -3,8 +3,8 @@ use crate::types::lease::Lease;
 use crate::types::reach::Reach;
 
 fn free(prefix: &str, taken: &[&str]) -> Option<String> {
-    let taken: HashSet<IpAddr> = taken.iter().map(|a| a.parse().unwrap()).collect();
-    first_free(&prefix.parse().unwrap(), |a| taken.contains(a)).map(|a| a.to_string())
+    let taken: AddrSet = taken.iter().map(|a| a.parse().unwrap()).collect();
+    first_free(&prefix.parse().unwrap(), |a| taken.has(a)).map(|a| a.to_string())
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn what_nobody_had_comes_first_then_what_was_given_back_longest_ago() {
 fn an_address_is_given_once() {
     let leases = Leases::default();
     let pool = pool("192.0.2.0/30");
-    let mut giver = Giver::new("web", &leases, HashSet::new());
+    let mut giver = Giver::new("web", &leases, AddrSet::default());
     assert!(giver.give(&[&pool]).is_some());
     assert!(giver.give(&[&pool]).is_none());
 }
