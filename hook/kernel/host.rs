@@ -242,17 +242,18 @@ impl RealHost {
         Ok(())
     }
 
-    /// Unless the name belongs to another endpoint: that is why this one's creation failed.
+    /// Unless the name belongs to another endpoint: that is why this one's creation failed. The
+    /// index tells, once it is known; the others are many.
     fn delete_pair(&mut self, primary: &IfName) -> Result<()> {
-        let (boot, cookie) = (&self.record.boot_id, self.record.cookie);
-        let claims = View::new(&self.paths).ledger(boot)?.claims;
-        if claims
-            .iter()
-            .any(|c| c.cookie != cookie && c.primary == *primary)
-        {
-            return Ok(());
-        }
-        link::delete_pair(self.outside()?, primary)
+        let (outside, record) = (self.outside()?.clone(), &self.record);
+        link::delete_pair(&outside, primary, |ifindex| {
+            if ifindex == record.primary_ifindex {
+                return Ok(true);
+            }
+            let claims = View::new(&self.paths).ledger(&record.boot_id)?.claims;
+            let mut others = claims.iter().filter(|c| c.cookie != record.cookie);
+            Ok(others.all(|c| c.primary != *primary))
+        })
     }
 
     /// One end of the pair, and the socket of its namespace.

@@ -42,11 +42,8 @@ impl View {
 
     /// The files are older than the bytes, since a claim is there before its record.
     fn read_claims(&self, files: &Files, bytes: Vec<u8>, boot_id: &str) -> Vec<Claim> {
-        let mut last = head(boot_id)
-            .is_ok_and(|head| bytes.starts_with(&head))
-            .then(|| last_claims(bytes, files.records.len()))
-            .flatten()
-            .unwrap_or_default();
+        let last = is_of(boot_id, &bytes).then(|| last_claims(bytes, files.records.len()));
+        let mut last = last.flatten().unwrap_or_default();
         let on_record = |cookie| {
             let record = self.find(cookie).ok().flatten();
             let record = record.filter(|r| r.cookie == cookie && r.boot_id == boot_id);
@@ -80,10 +77,10 @@ impl Store {
 
     /// Removes the file where there is no record any more.
     pub(super) fn end_claims(&self, _lock: &LedgerLock) -> Result<()> {
-        if self.view().files()?.records.is_empty() {
-            remove_file(&self.view().file(CLAIMS))?;
+        if self.view().has_records()? {
+            return Ok(());
         }
-        Ok(())
+        remove_file(&self.view().file(CLAIMS))
     }
 
     /// Writes the file anew with the claims of this boot, if it says nothing or much of it is superseded
@@ -99,8 +96,7 @@ impl Store {
         }
         let mut bytes = self.view().claims_file();
         let most = 2 * files.records.len() + SURPLUS;
-        let is_ours = bytes.starts_with(&head(boot_id)?);
-        if is_ours && frames(&mut bytes).skip(1).count() <= most {
+        if is_of(boot_id, &bytes) && frames(&mut bytes).skip(1).count() <= most {
             return Ok(());
         }
         let claims = self.view().read_claims(&files, bytes, boot_id);
@@ -115,6 +111,10 @@ type Said<C> = (NetnsCookie, Option<C>);
 
 fn head(boot_id: &str) -> Result<Vec<u8>> {
     frames::frame(&(LAYOUT, boot_id))
+}
+
+fn is_of(boot_id: &str, bytes: &[u8]) -> bool {
+    head(boot_id).is_ok_and(|head| bytes.starts_with(&head))
 }
 
 fn frame(claim: &Claim) -> Result<Vec<u8>> {

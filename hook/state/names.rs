@@ -11,28 +11,43 @@ use nix::sys::stat::Mode;
 use crate::error::{Context, Result};
 use crate::types::id::NetnsCookie;
 
-/// Calls with what is in a directory, in no order; nothing where it is missing. [`std::fs::read_dir`]
-/// takes three allocations for each name.
+/// Calls with what is in a directory, in no order; nothing where it is missing.
 ///
 /// # Errors
 /// When it cannot be listed.
 pub fn for_names(dir: &Path, mut call: impl FnMut(&str)) -> Result<()> {
+    let all = any_name(dir, |name| {
+        call(name);
+        false
+    });
+    all.map(drop)
+}
+
+/// Whether one of the names in a directory is so; asks no further than to the first one.
+/// [`std::fs::read_dir`] takes three allocations for each name.
+///
+/// # Errors
+/// When it cannot be listed.
+pub(super) fn any_name(dir: &Path, mut is_so: impl FnMut(&str) -> bool) -> Result<bool> {
     let what = || format!("list {}", dir.display());
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut entries = match Dir::open(dir, flags, Mode::empty()) {
         Ok(entries) => entries,
-        Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::ENOENT) => return Ok(false),
         Err(e) => return Err(io::Error::from(e)).with_context(what),
     };
     for entry in entries.iter() {
         let entry = entry.map_err(io::Error::from).with_context(what)?;
-        match entry.file_name().to_str() {
-            Ok("." | "..") => {}
-            Ok(name) => call(name),
-            Err(_) => call(&entry.file_name().to_string_lossy()),
+        let found = match entry.file_name().to_str() {
+            Ok("." | "..") => false,
+            Ok(name) => is_so(name),
+            Err(_) => is_so(&entry.file_name().to_string_lossy()),
+        };
+        if found {
+            return Ok(true);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// As [`for_names`], all at once.

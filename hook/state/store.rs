@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Paths;
 use super::lock::{Deadline, Lock};
-use super::names::{cookie_and_extension, cookie_of, extension_of, for_names, list, names};
+use super::names::{any_name, cookie_and_extension, cookie_of, extension_of, for_names, list};
 use super::sweep::{TEMPORARY, is_left};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::Ledger;
@@ -28,6 +28,8 @@ use crate::types::record::{EndpointRecord, Phase};
 pub const FAILURES_KEPT: usize = 100;
 
 const ENDPOINTS: &str = "endpoints";
+/// End of the name of a record.
+const RECORD: &str = ".json";
 const JOURNAL: &str = "journal";
 const FAILURES: &str = "errors.json";
 const LEDGER_LOCK: &str = "ledger.lock";
@@ -197,18 +199,27 @@ impl View {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn has_any(&self, is_so: &dyn Fn(&EndpointRecord) -> bool) -> Result<bool> {
-        let mut names = names(&self.dir.join(ENDPOINTS))?;
-        names.retain(|name| name.ends_with(".json"));
-        let may_be = |name: &String| {
-            let path = self.dir.join(ENDPOINTS).join(name);
+        let dir = self.endpoints_dir();
+        any_name(&dir, |name| {
+            if !name.ends_with(RECORD) {
+                return false;
+            }
+            let path = dir.join(name);
             match read_json::<EndpointRecord>(&path) {
                 Ok(Some(record)) => path != self.record_path(record.cookie) || is_so(&record),
                 // Removed since it was listed.
                 Ok(None) => false,
                 Err(_) => true,
             }
-        };
-        Ok(names.iter().any(may_be))
+        })
+    }
+
+    /// Whether there is a record, readable or not.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub(super) fn has_records(&self) -> Result<bool> {
+        any_name(&self.endpoints_dir(), |name| name.ends_with(RECORD))
     }
 
     /// As [`View::ledger`], with the leases: for who gives addresses out.
@@ -287,7 +298,7 @@ impl View {
 }
 
 fn record_name(cookie: NetnsCookie) -> String {
-    cookie.file_name() + ".json"
+    cookie.file_name() + RECORD
 }
 
 impl Store {

@@ -294,17 +294,25 @@ fn netkit_data(link: &LinkMessage) -> &[InfoNetkit] {
 }
 
 /// Deletes a primary and with it the peer, their addresses and routes. Success when it is gone
-/// already, and when the device of that name cannot be a primary of ours: then ours is gone too.
+/// already, and when the device of that name cannot be a primary of ours or, by its index, is not the
+/// one that is meant: then that is gone too.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn delete_pair(netlink: &Netlink, name: &IfName) -> Result<()> {
+pub fn delete_pair(
+    netlink: &Netlink,
+    name: &IfName,
+    is_meant: impl FnOnce(u32) -> Result<bool>,
+) -> Result<()> {
     let Some(link) = find(netlink, name.as_str())? else {
         return Ok(());
     };
     let ours = name.as_str().starts_with(PRIMARY_PREFIX) && link.kind.as_deref() == Some("netkit");
     if !ours {
         log::warn!("{name} is not a netkit device of ours: left alone");
+        return Ok(());
+    }
+    if !is_meant(link.ifindex)? {
         return Ok(());
     }
     let mut request = LinkMessage::default();
