@@ -214,7 +214,13 @@ mod guest {
         for tool in TOOLS {
             assert_positive(
                 &result["tools"][tool],
-                &["first_ms", "last_ms", "last_to_first", "afterwards_ms"],
+                &[
+                    "first_ms",
+                    "last_ms",
+                    "last_to_first",
+                    "removal_ms",
+                    "afterwards_ms",
+                ],
             );
             let together = &array(&result["at_once"], tool)[0];
             assert_positive(together, &["ms"]);

@@ -1,9 +1,9 @@
 """What the project wants to reach (goals.json), beside what was found. Pure but for reading that file.
 
 A goal's value comes from one place: `row`, a phase, variant and workload, as a ratio to the variant `to`;
-`setup`, ours to a tool's action, of the hook's times where there are some; `passes`, the enqueues per
-packet of a variant and workload, less the host's; `tail`, the p99 of two ways with the most copies; or
-`value`, a file of results and the keys that lead into it.
+`setup`, ours to a tool's action, of the hook's times where there are some; `many`, ours to a tool's time
+with many containers; `passes`, the enqueues per packet of a variant and workload, less the host's; `tail`,
+the p99 of two ways with the most copies; or `value`, a file of results and the keys that lead into it.
 """
 import json
 from pathlib import Path
@@ -25,6 +25,10 @@ def value(goal, results):
             measured = results.get("hook")
             rows = measured["beside"]["rows"] if measured else results["traffic"]["setup_rows"]
             return only(rows, tool=tool, action=action)["ratio_of_ours"]
+        if "many" in goal:
+            tool, key = goal["many"]
+            tools = results["hook"]["tools"]
+            return tools["oci-netkit"][key] / tools[tool][key]
         if "passes" in goal:
             variant, workload = goal["passes"]
             ours, hosts = (

@@ -196,7 +196,7 @@ def hook(result):
         )
     yield "Containers that stay; memory is what the kernel has for itself, per container:"
     yield ""
-    times = ["first, ms", "last, ms", "last ÷ first", "one when they are gone, ms"]
+    times = ["first, ms", "last, ms", "last ÷ first", "removal, ms", "one when they are gone, ms"]
     yield from table(
         ["", "count", *times, "namespace, KiB", "connected, KiB"],
         [
@@ -205,6 +205,7 @@ def hook(result):
                 f"{found['containers']:,}",
                 *(f"{found[key]:.1f}" for key in ("first_ms", "last_ms")),
                 f"{found['last_to_first']:.2f}",
+                f"{found['removal_ms']:.1f}",
                 f"{found['afterwards_ms']:.1f}" if "afterwards_ms" in found else "",
                 *(f"{found[key]:.0f}" for key in ("namespace_kib", "connected_kib")),
             ]
