@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::state::names::for_names;
+use crate::state::names::{for_names, names};
 use crate::types::id::NetnsCookie;
 
 /// Where each pin goes.
@@ -158,8 +158,7 @@ pub fn ensure_dir(path: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot be listed.
 pub fn list(dir: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for_names(dir, |name| names.push(name.to_owned()))?;
+    let mut names = names(dir)?;
     names.sort();
     Ok(names)
 }

@@ -51,7 +51,10 @@ pub(super) fn any_name(dir: &Path, mut is_so: impl FnMut(&str) -> bool) -> Resul
 }
 
 /// As [`for_names`], all at once.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
+///
+/// # Errors
+/// When it cannot be listed.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for_names(dir, |name| names.push(name.to_owned()))?;
     Ok(names)
