@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 USER_END = 1 << 47
+USER_SPACE = "user space"
 MOST = 40  # functions in a table
 LEAST = 2  # instructions between variants, for a function to be worth a line
 
@@ -46,12 +47,14 @@ def spans(log):
             span.append((int(words[0], 16), int(words[1]) * int(words[2])))
 
 
-def by_function(span, where):
+def by_function(span, where, has_user):
     addresses, names = where
     counted = collections.Counter()
     for address, instructions in span:
         if address >= USER_END:
             counted[names[bisect.bisect_right(addresses, address) - 1]] += instructions
+        elif has_user:
+            counted[USER_SPACE] += instructions
     return counted
 
 
@@ -59,11 +62,11 @@ def of_unit(sample, its_spans, directory):
     """Instructions of each function for one unit. Where a workload ran twice, the first run is its
     start alone."""
     if not its_spans or not its_spans[-1]:
-        raise RuntimeError(f"{sample['workload']}, {sample['variant']}: the plugin counted nothing")
-    where = symbols(directory / sample["symbols"])
-    counted = by_function(its_spans[-1], where)
+        raise RuntimeError(f"{sample['title']}, {sample['variant']}: the plugin counted nothing")
+    where, has_user = symbols(directory / sample["symbols"]), sample["has_user"]
+    counted = by_function(its_spans[-1], where, has_user)
     for early in its_spans[:-1]:
-        counted.subtract(by_function(early, where))
+        counted.subtract(by_function(early, where, has_user))
     return {name: count / sample["units"] for name, count in counted.items()}
 
 
@@ -80,7 +83,7 @@ def table(variants):
     yield f"| function | {' | '.join(variants)} |"
     yield "|--|" + "--|" * len(variants)
     totals = {name: sum(counted.values()) for name, counted in variants.items()}
-    yield "| **all of the kernel** | " + " | ".join(f"{t:,.0f}" for t in totals.values()) + " |"
+    yield "| **all** | " + " | ".join(f"{t:,.0f}" for t in totals.values()) + " |"
     more = [f"{totals[name] - totals[first]:+,.0f}" for name in others]
     yield "| *more than the first* |  | " + " | ".join(more) + " |"
     for name in most[:MOST]:
@@ -94,8 +97,7 @@ def tables(directory, result):
         counted = list(spans(log))
     found = collections.defaultdict(dict)
     for sample, its_spans in zip(result["samples"], counted, strict=True):
-        title = f"{sample['workload']}, {sample['phase']}"
-        found[title][sample["variant"]] = of_unit(sample, its_spans, directory)
+        found[sample["title"]][sample["variant"]] = of_unit(sample, its_spans, directory)
     return found
 
 
@@ -106,7 +108,7 @@ def report(directories):
     yield ""
     yield f"Linux {about['kernel']}; QEMU {about['qemu']}, -icount {about['icount']};"
     yield f"{about['oci_netkit']}, {about['rules']} rules. Instructions of the kernel and of BPF programs"
-    yield "for a packet, MiB or transaction, by function, those first that differ most between the"
+    yield "for a packet, MiB, transaction or start, by function, those first that differ most between the"
     yield "columns. Below 0: the start of a workload alone took more of it than start and work."
     for directory, result in zip(directories, results):
         for title, variants in tables(directory, result).items():

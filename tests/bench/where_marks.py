@@ -1,4 +1,4 @@
-"""Marks for where.c: a clock whose spans QEMU counts block by block, and the ends of samples."""
+"""Marks for where.c: spans that QEMU counts block by block, and the ends of samples."""
 import ctypes
 import mmap
 
@@ -12,6 +12,7 @@ MAP_FIXED_NOREPLACE = 0x100000
 
 
 def map_page():
+    """Once; processes that are forked later have it, too."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.mmap.restype = ctypes.c_void_p
     libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
@@ -27,12 +28,19 @@ def mark(address):
     ctypes.CFUNCTYPE(None)(address)()
 
 
-class Marked(clock.Busy):
-    """Processes that are forked later have the page, too."""
+def count(function):
+    """What function() makes the guest do is a span."""
+    mark(START)
+    function()
+    mark(END)
 
-    def __init__(self):
-        map_page()
-        super().__init__()
+
+def end_sample():
+    mark(SAMPLE)
+
+
+class Marked(clock.Busy):
+    """Its spans are counted."""
 
     def now(self):
         start = super().now()
@@ -42,6 +50,3 @@ class Marked(clock.Busy):
     def since(self, start):
         mark(END)
         return super().since(start)
-
-    def end_sample(self):
-        mark(SAMPLE)
