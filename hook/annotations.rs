@@ -9,9 +9,11 @@ use ipnet::IpNet;
 
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::plan::rules::RuleSet;
-use crate::request::PREFIX;
+use crate::request::{PREFIX, Request};
 use crate::types::addr::not_unicast;
+use crate::types::claim::Interest;
 use crate::types::domain::search_domain;
+use crate::types::id::NetnsCookie;
 use crate::types::mode::Mode;
 use crate::types::name::{IfName, check_label, nearest, shown};
 use crate::types::publish::Publication;
@@ -434,9 +436,30 @@ impl<'k> Reader<'k> {
 /// host's sockets.
 #[must_use]
 pub fn published_ports(keys: &BTreeMap<String, String>) -> Vec<u16> {
+    publications(keys).map(|p| p.host_port).collect()
+}
+
+fn publications(keys: &BTreeMap<String, String>) -> impl Iterator<Item = Publication> {
     let value = keys.get("publish").map_or("", String::as_str);
-    let all = items(value).filter_map(|t| t.parse::<Publication>().ok());
-    all.map(|p| p.host_port).collect()
+    items(value).filter_map(|t| t.parse().ok())
+}
+
+/// What a request asks for that other endpoints may have, as far as it can be read.
+#[must_use]
+pub fn interest(request: &Request, host: NetnsCookie) -> Interest {
+    let value = |key| request.keys.get(key).map_or("", String::as_str);
+    let name = value("name").trim_matches([' ', ';']);
+    let name = if name.is_empty() {
+        request.container_id.as_str()
+    } else {
+        name
+    };
+    let addresses = items(value("address")).filter_map(|item| match address(item) {
+        Ok(AddressWish::Static { addr, .. }) => Some(addr),
+        _ => None,
+    });
+    let publish: Vec<Publication> = publications(&request.keys).collect();
+    Interest::new(host, name, addresses, &publish)
 }
 
 /// Refuses what podman before 5.0 mangles: the rest of the value would be lost without a word.

@@ -182,10 +182,37 @@ pub struct NamespaceFacts {
 /// The endpoints there are, of this boot. Those of another boot are gc's business.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
-    /// In the order of their cookies.
+    /// Of all endpoints.
     pub claims: Vec<Claim>,
+    /// Of those that may be in the way of a start; to others than a start, of all.
+    pub records: Vec<EndpointRecord>,
     /// Who had which address, also before this boot; read only by who gives addresses out.
     pub leases: Leases,
+}
+
+impl Ledger {
+    /// With the records of all endpoints.
+    #[must_use]
+    pub fn whole(records: Vec<EndpointRecord>, leases: Leases) -> Self {
+        Self {
+            claims: records.iter().map(Claim::from).collect(),
+            records,
+            leases,
+        }
+    }
+
+    /// Addresses of endpoints; some twice.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let of_claims = self.claims.iter().flat_map(Claim::addresses);
+        let of_records = self.records.iter().flat_map(|r| &r.addresses);
+        of_claims.chain(of_records.map(IpNet::addr))
+    }
+
+    /// Goes on without some.
+    pub fn forget(&mut self, is_gone: impl Fn(NetnsCookie) -> bool) {
+        self.claims.retain(|c| !is_gone(c.cookie()));
+        self.records.retain(|r| !is_gone(r.cookie));
+    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod root {
     use oci_netkit::types::port::PortShare;
     use oci_netkit::types::rate::Rates;
     use oci_netkit::types::reach::Reach;
+    use oci_netkit::types::record::EndpointRecord;
 
     use super::guest::{Container, Host, addresses, map_spec, minute, name, policy, run};
 
@@ -128,12 +129,13 @@ mod root {
         run("ip route add 2001:db8::7 dev plain");
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
         let plain = link::find(&netlink, "plain").unwrap().unwrap();
-        let claim = serde_json::json!({
-            "cookie": 1, "id": 0, "name": "web", "phase": "active", "members": [],
-            "primary": "plain", "primary_ifindex": plain.ifindex,
-            "addresses": ["192.0.2.7/32", "2001:db8::7/128"],
+        let claim = Claim::from(&EndpointRecord {
+            primary_ifindex: plain.ifindex,
+            addresses: ["192.0.2.7/32", "2001:db8::7/128"]
+                .map(|a| a.parse().unwrap())
+                .to_vec(),
+            ..Container::start().record(0)
         });
-        let claim: Claim = serde_json::from_value(claim).unwrap();
         let leads_to = |facts: &HostFacts, text: &str| {
             let net: IpNet = text.parse().unwrap();
             facts.routes.iter().any(|r| r.destination == net)

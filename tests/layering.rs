@@ -189,9 +189,12 @@ fn no_module_is_a_catch_all() {
 
 #[test]
 fn no_twin_of_a_c_struct_is_written_by_hand() {
+    // What a file of our own consists of, which nobody writes in C.
+    let own = ["types/claim", "state/claims"];
     for (module, text) in rust_sources() {
         for line in code(&text) {
-            assert!(!line.contains("repr(C"), "{module}: {line}");
+            let is_own = own.contains(&module.as_str());
+            assert!(is_own || !line.contains("repr(C"), "{module}: {line}");
         }
     }
 }

@@ -22,7 +22,6 @@ use oci_netkit::plan::step::Step;
 use oci_netkit::plan::teardown::undo_all;
 use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
-use oci_netkit::types::claim::Claim;
 use oci_netkit::types::engine::{Engine, PodmanVersion};
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
 use oci_netkit::types::lease::{Lease, Leases};
@@ -324,10 +323,7 @@ fn decide(case: &Path) -> Result<Decision> {
         start_time: 5,
         endpoint: records.iter().find(|r| r.cookie == NetnsCookie(1)).cloned(),
     };
-    let ledger = Ledger {
-        claims: records.iter().map(Claim::from).collect(),
-        leases: Leases::new(delta.leases),
-    };
+    let ledger = Ledger::whole(records, Leases::new(delta.leases));
     plan(&request, &config, &host, &namespace, &ledger)
 }
 
@@ -486,14 +482,14 @@ fn nothing_comes_up_unguarded() {
 #[test]
 fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
     let mut host = host();
-    let mut claims = Vec::new();
+    let mut records = Vec::new();
     let mut events = Vec::new();
     for id in 0..4096u32 {
         let v4 = |n: u32| IpAddr::from(std::net::Ipv4Addr::from_bits(0x0a57_8002 + n));
-        claims.push(Claim::from(&record(&json!({
+        records.push(record(&json!({
             "cookie": 100 + id, "id": id, "name": format!("e{id}"), "primary": format!("onk{id}"),
             "addresses": [format!("{}/32", v4(id))],
-        }))));
+        })));
         events.push(Lease {
             name: format!("gone{id}"),
             addresses: vec![v4(4096 + id)],
@@ -509,10 +505,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         ));
         add_route(&mut host, v4(id).into(), &name, None);
     }
-    let mut ledger = Ledger {
-        claims,
-        leases: Leases::new(events),
-    };
+    let mut ledger = Ledger::whole(records, Leases::new(events));
     let request = Request {
         container_id: ContainerId::new("late").unwrap(),
         pid: 7,
@@ -539,7 +532,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         full.contains("all 4096 endpoints of this host are in use"),
         "{full}"
     );
-    ledger.claims.pop();
+    ledger.forget(|cookie| cookie == NetnsCookie(100 + 4095));
     host.links.pop();
     host.routes.pop();
     let start = std::time::Instant::now();

@@ -250,9 +250,9 @@ impl RealHost {
             if ifindex == record.primary_ifindex {
                 return Ok(true);
             }
-            let claims = View::new(&self.paths).ledger(&record.boot_id)?.claims;
-            let mut others = claims.iter().filter(|c| c.cookie != record.cookie);
-            Ok(others.all(|c| c.primary != *primary))
+            let records = View::new(&self.paths).records(&record.boot_id)?;
+            let mut others = records.iter().filter(|r| r.cookie != record.cookie);
+            Ok(others.all(|r| r.primary != *primary))
         })
     }
 

@@ -1,6 +1,6 @@
 //! Finds facts about the host and a container's namespace; judges nothing, changes nothing.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::facts::{Ability, HostFacts, Link, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
 use crate::state::names::for_names;
 use crate::state::store::View;
-use crate::types::claim::Claim;
+use crate::types::claim::{self, Claim};
 use crate::types::domain::search_domain;
 use crate::types::engine::Engine;
 use crate::types::name::IfName;
@@ -87,11 +87,11 @@ pub fn look_at_network(
     named: &[IfName],
 ) -> Result<()> {
     let mut by_ifindex: Vec<&Claim> = claims.iter().collect();
-    by_ifindex.sort_unstable_by_key(|claim| claim.primary_ifindex);
+    by_ifindex.sort_unstable_by_key(|claim| claim.primary_ifindex());
     host.routes = route::list_but(netlink, |ifindex, to| {
-        let at = by_ifindex.binary_search_by_key(&ifindex, |claim| claim.primary_ifindex);
+        let at = by_ifindex.binary_search_by_key(&ifindex, |claim| claim.primary_ifindex());
         let claim = at.ok().and_then(|at| by_ifindex.get(at));
-        claim.is_some_and(|claim| claim.addresses.iter().any(|net| net.addr() == to))
+        claim.is_some_and(|claim| claim.addresses().any(|addr| addr == to))
     })?;
     let of_routes = host.routes.iter().filter_map(|r| r.ifindex);
     let of_addresses = host.addresses.iter().map(|a| a.ifindex);
@@ -100,9 +100,14 @@ pub fn look_at_network(
     for ifindex in indexes {
         links.extend(link::find_by_index(netlink, ifindex)?);
     }
-    let endpoints: HashSet<&str> = claims.iter().map(|c| c.primary.as_str()).collect();
-    let matters = |name: &str| {
-        !endpoints.contains(name) && (name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name))
+    let ids = claim::ids(claims);
+    let matters = |name: &str| match name.strip_prefix(link::PRIMARY_PREFIX) {
+        Some(id) => {
+            let id = id.parse::<usize>().ok();
+            !id.and_then(|id| ids.get(id))
+                .is_some_and(|is_there| *is_there)
+        }
+        None => is_hardware(name),
     };
     let mut others: BTreeSet<String> = named.iter().map(|n| n.as_str().to_owned()).collect();
     for_names(Path::new(DEVICES), |name| {

@@ -171,7 +171,7 @@ fn warnings(config: &Config, uplinks: &Uplinks<'_>, policy: &Policy) -> Vec<Stri
 }
 
 fn check_name(name: &str, ledger: &Ledger, faults: &mut ErrorList) {
-    if let Some(holder) = ledger.claims.iter().find(|c| c.name == name) {
+    if let Some(holder) = ledger.records.iter().find(|r| r.name == name) {
         let message = format!("the name {name} belongs to {}", holder.in_words());
         faults.push(Error::new(Kind::Conflict, message).with_hint(
             "choose another io.oci-netkit.name, or `oci-netkit gc` if that container has ended",

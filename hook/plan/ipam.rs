@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger};
 use crate::types::addr::{AddrSet, is_private, not_unicast};
 use crate::types::reach::Reach;
+use crate::types::record::EndpointRecord;
 
 /// What decides about addresses.
 #[derive(Clone, Copy)]
@@ -75,15 +76,14 @@ impl<'c> Field<'c> {
 
     /// Addresses that cannot be leased: somebody's, the host's, and those that are asked for.
     fn taken(self, wishes: &Wishes) -> AddrSet {
-        let claims = self.ledger.claims.iter();
-        let of_endpoints = claims.flat_map(|c| &c.addresses).map(IpNet::addr);
         let routes = self.host.routes.iter();
         let gateways = routes.clone().filter_map(|r| r.gateway);
         let wished = wishes.address.iter().filter_map(|w| match w {
             AddressWish::Static { addr, .. } => Some(*addr),
             _ => None,
         });
-        of_endpoints
+        self.ledger
+            .addresses()
             .chain(self.host.addresses.iter().map(|a| a.net.addr()))
             .chain(self.host.neighbours.iter().copied())
             .chain(routes.filter_map(single))
@@ -200,16 +200,17 @@ impl<'c> Field<'c> {
             let message = format!("{net} is the network or broadcast address of its prefix");
             return Err(fault(Kind::BadInput, message));
         }
-        if let Some(holder) = self
-            .ledger
-            .claims
-            .iter()
-            .find(|c| c.addresses.iter().any(|a| a.addr() == addr))
-        {
+        let mut records = self.ledger.records.iter();
+        let has = |r: &&EndpointRecord| r.addresses.iter().any(|a| a.addr() == addr);
+        if let Some(holder) = records.find(has) {
             return Err(fault(
                 Kind::Conflict,
                 format!("{addr} belongs to {}", holder.in_words()),
             ));
+        }
+        if self.ledger.addresses().any(|a| a == addr) {
+            let message = format!("{addr} belongs to an endpoint whose record cannot be read");
+            return Err(fault(Kind::Conflict, message).with_hint("`oci-netkit gc` tells which"));
         }
         if self.host.addresses.iter().any(|a| a.net.addr() == addr) {
             let link = self.link_name(addr);

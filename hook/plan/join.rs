@@ -7,7 +7,6 @@ use crate::config::Config;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::NamespaceFacts;
 use crate::request::{PREFIX, Request};
-use crate::types::claim::Claim;
 use crate::types::name::shown;
 use crate::types::record::{EndpointRecord, Phase};
 
@@ -26,7 +25,7 @@ pub(super) fn join(
     if record.phase != Phase::Active {
         let message = format!(
             "another hook is at work on this namespace: {}",
-            Claim::from(record).in_words()
+            record.in_words()
         );
         return Err(Error::new(Kind::Timeout, message)
             .with_hint("try again; if nothing runs, `oci-netkit gc` removes what is left of it"));
@@ -44,7 +43,7 @@ pub(super) fn join(
     {
         let message = format!(
             "the container can go around its rules, and {} was built without a guard",
-            Claim::from(record).in_words()
+            record.in_words()
         );
         faults.push(
             Error::new(Kind::Conflict, message)
@@ -71,7 +70,7 @@ fn check_keys(request: &Request, record: &EndpointRecord, faults: &mut ErrorList
             "annotation {PREFIX}{} is {}, and {there} in {}",
             key.escape_debug(),
             shown(value),
-            Claim::from(record).in_words()
+            record.in_words()
         );
         faults.push(Error::new(Kind::Conflict, message).with_hint(
             "containers of one namespace share one network: leave the key out, or repeat the value",

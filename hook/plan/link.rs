@@ -3,13 +3,11 @@
 use crate::config::Config;
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, Link};
+use crate::types::claim;
 use crate::types::id::EndpointId;
 use crate::types::name::IfName;
 
 use super::step::{LinkSizes, Uplink};
-
-/// Endpoints at a time; mirrors `NK_MAX_ENDPOINTS` in bpf/abi.h.
-const MAX_ENDPOINTS: u32 = 4096;
 
 /// Uplinks at a time; mirrors `NK_MAX_UPLINKS` in bpf/abi.h.
 const MAX_UPLINKS: usize = 64;
@@ -189,16 +187,16 @@ fn leads_out(link: &Link, host: &HostFacts) -> bool {
 /// # Errors
 /// [`Kind::Conflict`] when all are taken.
 pub(super) fn primary(host: &HostFacts, ledger: &Ledger) -> Result<(EndpointId, IfName)> {
-    let mut ids: Vec<u32> = ledger.claims.iter().map(|c| c.id.0).collect();
-    ids.sort_unstable();
     let is_left = |name: &str| host.links.iter().any(|l| l.name == name);
-    (0..MAX_ENDPOINTS)
-        .filter(|id| ids.binary_search(id).is_err())
+    (0..EndpointId::COUNT)
+        .zip(claim::ids(&ledger.claims))
+        .filter_map(|(id, is_taken)| (!is_taken).then_some(id))
         .map(|id| (EndpointId(id), format!("{PRIMARY}{id}")))
         .find(|(_, name)| !is_left(name))
         .map_or_else(
             || {
-                let message = format!("all {MAX_ENDPOINTS} endpoints of this host are in use");
+                let count = EndpointId::COUNT;
+                let message = format!("all {count} endpoints of this host are in use");
                 Err(Error::new(Kind::Conflict, message)
                     .with_hint("`oci-netkit gc` removes what ended containers left behind"))
             },

@@ -5,8 +5,6 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use crate::facts::{HostFacts, Ledger};
 use crate::types::scope::Scope;
 
@@ -47,13 +45,7 @@ pub fn locate(remote: IpAddr, host: &HostFacts, ledger: &Ledger, uplinks: &[u32]
     if remote.is_multicast() {
         return Place::At(Scope::Multicast);
     }
-    let of_endpoint = |addr: &IpNet| addr.addr() == remote;
-    if ledger
-        .claims
-        .iter()
-        .flat_map(|c| &c.addresses)
-        .any(of_endpoint)
-    {
+    if ledger.addresses().any(|addr| addr == remote) {
         return Place::At(Scope::Containers);
     }
     if is_link_local(remote) {

@@ -30,7 +30,6 @@ use crate::config::{Config, Profile};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, Ledger, NamespaceFacts};
 use crate::request::Request;
-use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
 use crate::types::record::{EndpointRecord, Member, RuleTexts};
 use policy::{Places, Policy};
@@ -88,14 +87,14 @@ pub fn check_host(host: &HostFacts) -> Result<()> {
 /// # Errors
 /// [`Kind::Conflict`] if it is another one.
 pub fn check_same_host(netns: NetnsCookie, ledger: &Ledger) -> Result<()> {
-    let is_elsewhere = |c: &&Claim| c.host.is_some_and(|host| host != netns);
-    match ledger.claims.iter().find(is_elsewhere) {
+    let is_elsewhere = |r: &&EndpointRecord| r.host.is_some_and(|host| host != netns);
+    match ledger.records.iter().find(is_elsewhere) {
         None => Ok(()),
-        Some(claim) => Err(Error::new(
+        Some(record) => Err(Error::new(
             Kind::Conflict,
             format!(
                 "the host of container {} is another network namespace than this one",
-                claim.name
+                record.name
             ),
         )
         .with_hint(

@@ -9,6 +9,7 @@
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::facts::Ledger;
+use crate::types::claim::Claim;
 use crate::types::port::{CHUNK, PortShare};
 
 #[cfg(test)]
@@ -24,8 +25,8 @@ const FIRST: usize = 8;
 pub(super) fn share(config: &Config, ledger: &Ledger) -> Result<PortShare> {
     let all = config.nat_ports.chunks();
     let mut taken = vec![false; usize::from(u16::MAX / CHUNK) + 1];
-    let shares = ledger.claims.iter().filter_map(|c| c.nat);
-    for share in shares.filter(|s| s.count > 0) {
+    let shares = ledger.claims.iter().filter_map(Claim::nat);
+    for share in shares {
         let (first, last) = (share.first / CHUNK, share.last() / CHUNK);
         taken[usize::from(first)..=usize::from(last)].fill(true);
     }

@@ -13,7 +13,6 @@ use super::step::PortSpec;
 use crate::config::{Ceiling, PATH};
 use crate::error::{Error, ErrorList, Kind, Result};
 use crate::facts::{HostFacts, HostSocket, Ledger};
-use crate::types::claim::Claim;
 use crate::types::port::PortRange;
 use crate::types::publish::{Publication, Transport};
 use crate::types::record::EndpointRecord;
@@ -87,9 +86,9 @@ fn specs(publication: &Publication, addresses: &[IpAddr]) -> Vec<PortSpec> {
     publication.hosts().into_iter().filter_map(spec).collect()
 }
 
-fn specs_of(claim: &Claim) -> Vec<PortSpec> {
-    let addresses: Vec<IpAddr> = claim.addresses.iter().map(ipnet::IpNet::addr).collect();
-    let all = claim.publish.iter();
+fn specs_of(record: &EndpointRecord) -> Vec<PortSpec> {
+    let addresses: Vec<IpAddr> = record.addresses.iter().map(ipnet::IpNet::addr).collect();
+    let all = record.publish.iter();
     all.flat_map(|p| specs(p, &addresses)).collect()
 }
 
@@ -127,10 +126,10 @@ fn check_host(publication: &Publication, host: &HostFacts) -> Result<()> {
 }
 
 fn check_ledger(publication: &Publication, specs: &[PortSpec], ledger: &Ledger) -> Result<()> {
-    for claim in ledger.claims.iter().filter(|c| !c.publish.is_empty()) {
-        let theirs = specs_of(claim);
+    for record in ledger.records.iter().filter(|r| !r.publish.is_empty()) {
+        let theirs = specs_of(record);
         if specs.iter().any(|s| theirs.iter().any(|t| meet(s, t))) {
-            let what = format!("the port of the host belongs to {}", claim.in_words());
+            let what = format!("the port of the host belongs to {}", record.in_words());
             return Err(fault(Kind::Conflict, publication, &what).with_hint(
                 "publish another port, or `oci-netkit gc` if that container has ended",
             ));
@@ -176,7 +175,7 @@ fn owned(socket: &HostSocket) -> String {
 /// Which sockets took ports of a running endpoint meanwhile, in words: new connections are theirs.
 #[must_use]
 pub fn taken(record: &EndpointRecord, sockets: &[HostSocket]) -> Vec<String> {
-    let specs = specs_of(&Claim::from(record));
+    let specs = specs_of(record);
     let each = specs.chunks(1).filter_map(|s| in_the_way(s, sockets));
     let mut found: Vec<String> = Vec::new();
     for socket in each {

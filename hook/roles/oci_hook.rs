@@ -29,10 +29,11 @@ use crate::kernel::{self, caps, probe, sockets};
 use crate::plan::{self, Decision, Join, Plan, resolv};
 use crate::request::{PREFIX, Request};
 use crate::state::Paths;
+use crate::state::claims::ClaimsStamp;
 use crate::state::lasting::{self, LeasesStamp};
 use crate::state::lock::Deadline;
-use crate::state::store::{Files, LedgerLock, Store, View};
-use crate::types::claim::Claim;
+use crate::state::store::{LedgerLock, Store, View};
+use crate::types::claim::{Claim, Interest};
 use crate::types::engine::Engine;
 use crate::types::id::ContainerId;
 use crate::types::record::EndpointRecord;
@@ -80,9 +81,11 @@ struct Seen {
     host: HostFacts,
     netns: Netns,
     namespace: NamespaceFacts,
-    files: Files,
+    interest: Interest,
     /// The endpoints but those that were found dead.
     known: Ledger,
+    /// Of their claims; `None` if these are not on file.
+    claims_stamp: Option<ClaimsStamp>,
     found: Found,
     leases_stamp: LeasesStamp,
 }
@@ -93,11 +96,14 @@ impl Seen {
     }
 
     /// Goes on without the dead.
-    fn ask(&mut self, asked: Asked) {
-        let found = reap::without_dead(&mut self.known, &mut self.host, asked);
+    fn ask(&mut self, asked: Asked, view: &View) {
+        let boot_id = self.host.boot_id.clone();
+        let records = |claims: &[Claim]| view.records_of(claims, &boot_id, |_| true);
+        let found = reap::without_dead(&mut self.known, &mut self.host, asked, records);
         self.found.dead.extend(found.dead);
         self.found.is_unsettled |= found.is_unsettled;
-        if Claim::find(&self.known.claims, self.namespace.cookie).is_none() {
+        let own = self.namespace.cookie;
+        if self.known.claims.iter().all(|c| c.cookie() != own) {
             self.namespace.endpoint = None;
         }
     }
@@ -118,13 +124,13 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
     }
     let view = View::new(paths);
     let leases_stamp = view.leases_stamp();
-    let files = view.files()?;
-    let mut known = view.ledger_and_leases(&files, &host.boot_id);
+    let interest = annotations::interest(request, host.netns);
+    let (mut known, claims_stamp) = known(&view, &interest, &host)?;
     let cookie = namespace.cookie;
     // One that cannot be read is none, and obstructs a new one.
     namespace.endpoint = view.find(cookie).unwrap_or_default();
     if namespace.endpoint.is_none() {
-        known.claims.retain(|c| c.cookie != cookie);
+        known.forget(|c| c == cookie);
     }
     let named = config.uplinks.as_deref().unwrap_or_default();
     probe::look_at_network(&outside, &mut host, &known.claims, named)?;
@@ -133,13 +139,25 @@ fn look(request: &Request, config: &Config, paths: &Paths, process: &Process) ->
         host,
         netns,
         namespace,
-        files,
+        interest,
         known,
+        claims_stamp,
         found: Found::default(),
         leases_stamp,
     };
-    seen.ask(Asked::Few(cookie));
+    seen.ask(Asked::Few(cookie), &view);
     Ok(seen)
+}
+
+/// What there is of other endpoints that a start has to know.
+fn known(
+    view: &View,
+    interest: &Interest,
+    host: &HostFacts,
+) -> Result<(Ledger, Option<ClaimsStamp>)> {
+    let (ledger, stamp) = view.ledger_for(&host.boot_id, interest)?;
+    let leases = view.leases();
+    Ok((Ledger { leases, ..ledger }, stamp))
 }
 
 /// What started this hook. podman is asked once and after its updates.
@@ -169,7 +187,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     // unless these may be what is in the way, such as a pod's endpoint whose members have ended.
     let first = match seen.plan(request, &config) {
         Err(e) => {
-            seen.ask(Asked::All);
+            seen.ask(Asked::All, &View::new(paths));
             if seen.found.dead.is_empty() {
                 return Err(e);
             }
@@ -191,7 +209,9 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
         reap::in_the_way(environment, &store, &seen.host.boot_id, deadline)?;
     } else if !seen.found.dead.is_empty()
         || seen.found.is_unsettled
-        || reap::is_needed(environment, &store, &seen.files, &seen.known)
+        // Where there are others, their poststop looks after what a start need not see.
+        || (seen.claims_stamp.is_none()
+            && reap::is_needed(environment, store.view(), &seen.host.boot_id))
     {
         reap::dead(environment, &store, &seen.host.boot_id, deadline);
     }
@@ -322,10 +342,11 @@ fn decide(
     let decision = if news.is_none() && ula == seen.host.ula {
         first
     } else {
-        if let Some(ledger) = news {
+        if let Some((ledger, stamp)) = news {
             let found = store.view().find(seen.namespace.cookie);
             seen.namespace.endpoint = found.unwrap_or_default();
             seen.known = ledger;
+            seen.claims_stamp = stamp;
         }
         seen.host.ula = ula;
         replan(seen)?
@@ -336,17 +357,22 @@ fn decide(
     Ok((decision, lock))
 }
 
-/// The ledger, if it is another one by now. A new endpoint only shares the host with others, and what
-/// they have they keep: for one, names tell.
-fn news(view: &View, seen: &Seen, first: &Decision) -> Result<Option<Ledger>> {
+/// What is known, if it is something else by now. The dead may still be there.
+fn news(
+    view: &View,
+    seen: &Seen,
+    first: &Decision,
+) -> Result<Option<(Ledger, Option<ClaimsStamp>)>> {
+    let is_last = |stamp| view.has_claims(&seen.host.boot_id, stamp);
     if matches!(first, Decision::Create(_))
-        && view.is_all(&seen.known.claims)?
+        && seen.found.dead.is_empty()
+        && seen.claims_stamp.is_some_and(is_last)
         && view.leases_stamp() == seen.leases_stamp
     {
         return Ok(None);
     }
-    let now = view.ledger_and_leases(&view.files()?, &seen.host.boot_id);
-    Ok((now != seen.known).then_some(now))
+    let now = known(view, &seen.interest, &seen.host)?;
+    Ok((now.0 != seen.known).then_some(now))
 }
 
 /// A prefix that was only drawn becomes this host's with the first address of it.

@@ -14,7 +14,7 @@ use crate::kernel::process;
 use crate::plan::teardown::{self, Teardown};
 use crate::state::ended::Ended;
 use crate::state::lock::{Deadline, Lock};
-use crate::state::store::{Files, Store, View};
+use crate::state::store::{Store, View};
 use crate::types::claim::Claim;
 use crate::types::id::{ContainerId, NetnsCookie};
 use crate::types::record::{EndpointRecord, Member, Phase};
@@ -36,7 +36,7 @@ pub struct Reaped {
     pub errors: ErrorList,
 }
 
-/// After one container ended: its endpoint, if nobody else lives in it, and other dead ones.
+/// After one container ended: its endpoint, if nobody else lives in it, and what else nobody needs.
 pub fn after(
     container: &ContainerId,
     environment: &Environment,
@@ -56,48 +56,51 @@ pub fn after(
     if let Some(teardown) = reaped.errors.keep(found) {
         carry_out(&teardown, environment, store, deadline, &mut reaped);
     }
-    shorten(store, boot_id, deadline);
+    if is_needed(environment, store.view(), boot_id) {
+        log_errors(&everything(environment, store, boot_id, deadline));
+    }
     reaped.errors
 }
 
 /// Records of the endpoints that the container may be a member of, or nobody is.
 fn records_of(container: &ContainerId, view: &View, boot_id: &str) -> Result<Vec<EndpointRecord>> {
-    let may_be_theirs = |claim: &Claim| {
-        let members = &claim.members;
-        members.is_empty() || members.iter().any(|m| m.container_id == *container)
-    };
-    let mut claims = view.ledger(boot_id)?.claims;
-    claims.retain(may_be_theirs);
-    Ok(claims
-        .iter()
-        .filter_map(|claim| view.find(claim.cookie).ok().flatten())
-        .collect())
+    match view.claims(boot_id) {
+        Some((claims, _)) => Ok(view.records_of(&claims, boot_id, |c| c.may_have(container))),
+        None => view.records(boot_id),
+    }
 }
 
-fn shorten(store: &Store, boot_id: &str, deadline: &Deadline) {
+fn mend(store: &Store, boot_id: &str, deadline: &Deadline) {
     let lock = store.lock_ledger(deadline);
-    lock.and_then(|lock| store.shorten_claims(&lock, boot_id))
+    lock.and_then(|lock| store.mend_claims(&lock, boot_id))
         .unwrap_or_else(|e| log::warn!("{e}"));
 }
 
-/// Whether there is anything to clear up beside these endpoints: names of files and pins tell. Most
-/// starts find nothing, and a look at every record would make them the slower the more containers
-/// there are.
-pub fn is_needed(environment: &Environment, store: &Store, files: &Files, ledger: &Ledger) -> bool {
-    let is_theirs = |cookie: &NetnsCookie| Claim::find(&ledger.claims, *cookie).is_some();
+/// Whether there is anything to clear up beside the endpoints there are: names of files and pins tell,
+/// of which there may be thousands. What a killed hook was building or taking down, a start sees
+/// without them.
+pub fn is_needed(environment: &Environment, view: &View, boot_id: &str) -> bool {
+    // Without endpoints there is no file of claims.
+    let mut claims = view
+        .claims(boot_id)
+        .map_or_else(Vec::new, |(claims, _)| claims);
+    claims.sort_unstable_by_key(Claim::cookie);
+    let is_theirs = |cookie: &NetnsCookie| Claim::find(&claims, *cookie).is_some();
     let pins = Pins::new(&environment.paths.bpffs_dir).endpoints();
-    !store.view().is_tidy(files, &ledger.claims)
-        || !pins.is_ok_and(|pins| pins.iter().all(is_theirs))
+    !view.is_tidy(&claims).unwrap_or_default() || !pins.is_ok_and(|pins| pins.iter().all(is_theirs))
 }
 
 /// Before a create: if somebody is at it already, that is enough; a failure here is nobody's reason
 /// to fail, so it is only logged.
 pub fn dead(environment: &Environment, store: &Store, boot_id: &str, deadline: &Deadline) {
-    let reaped = match Lock::try_acquire(&turn(environment)) {
-        Ok(Some(_turn)) => everything(environment, store, boot_id, deadline),
-        Ok(None) => return,
-        Err(e) => return log::warn!("clearing up after others: {e}"),
-    };
+    match Lock::try_acquire(&turn(environment)) {
+        Ok(Some(_turn)) => log_errors(&everything(environment, store, boot_id, deadline)),
+        Ok(None) => {}
+        Err(e) => log::warn!("clearing up after others: {e}"),
+    }
+}
+
+fn log_errors(reaped: &Reaped) {
     for error in reaped.errors.iter() {
         log::warn!("clearing up after others: {error}");
     }
@@ -114,9 +117,7 @@ pub fn in_the_way(
     boot_id: &str,
     deadline: &Deadline,
 ) -> Result<()> {
-    for error in all(environment, store, boot_id, deadline)?.errors.iter() {
-        log::warn!("clearing up after others: {error}");
-    }
+    log_errors(&all(environment, store, boot_id, deadline)?);
     Ok(())
 }
 
@@ -137,7 +138,7 @@ impl Asked {
         let first = std::process::id() as usize % count;
         match self {
             Self::All => true,
-            Self::Few(own) => claim.cookie == own || (count + index - first) % count < FEW,
+            Self::Few(own) => claim.cookie() == own || (count + index - first) % count < FEW,
         }
     }
 }
@@ -153,32 +154,44 @@ pub struct Found {
 }
 
 /// Makes of what is known what it will be when the dead are reaped: their endpoints and the routes to
-/// them are gone, and their addresses are the last that were given back.
-pub fn without_dead(ledger: &mut Ledger, host: &mut HostFacts, asked: Asked) -> Found {
-    let mut found = Found::default();
+/// them are gone, and their addresses are the last that were given back. `records` reads those of
+/// claims.
+pub fn without_dead(
+    ledger: &mut Ledger,
+    host: &mut HostFacts,
+    asked: Asked,
+    records: impl Fn(&[Claim]) -> Vec<EndpointRecord>,
+) -> Found {
     let count = ledger.claims.len();
-    let asked = ledger.claims.iter().enumerate().map(|(index, claim)| {
-        let is_asked = asked.has(index, count, claim);
-        let ended = claim.members.iter().filter(|m| is_asked && is_dead(m));
-        let ended = ended.count();
-        found.is_unsettled |= ended > 0 || claim.phase != Phase::Active;
-        is_asked && ended == claim.members.len()
-    });
-    let are_dead: Vec<bool> = asked.collect();
-    // Claims are large, and most starts find nobody.
-    if !are_dead.contains(&true) {
+    let all = ledger.claims.iter().enumerate();
+    let asked =
+        all.filter(|(index, claim)| asked.has(*index, count, claim) && may_have_ended(claim));
+    let asked: Vec<Claim> = asked.map(|(_, claim)| *claim).collect();
+    let mut found = Found {
+        dead: Vec::new(),
+        is_unsettled: !ledger.claims.iter().all(Claim::is_active),
+    };
+    // Most starts find nobody.
+    if asked.is_empty() {
         return found;
     }
-    let claims = std::mem::take(&mut ledger.claims).into_iter();
-    let (dead, living): (Vec<_>, Vec<_>) = claims.zip(are_dead).partition(|(_, is_dead)| *is_dead);
-    ledger.claims = living.into_iter().map(|(claim, _)| claim).collect();
-    let dead: Vec<Claim> = dead.into_iter().map(|(claim, _)| claim).collect();
-    ledger.leases.extend(dead.iter().map(Claim::lease));
-    let gone: HashSet<u32> = dead.iter().map(|c| c.primary_ifindex).collect();
+    let mut dead = records(&asked);
+    found.is_unsettled |= dead.iter().any(|r| r.members.iter().any(is_dead));
+    dead.retain(|record| record.members.iter().all(is_dead));
+    ledger.forget(|cookie| dead.iter().any(|r| r.cookie == cookie));
+    ledger.leases.extend(dead.iter().map(EndpointRecord::lease));
+    let gone: HashSet<u32> = dead.iter().map(|r| r.primary_ifindex).collect();
     host.routes
         .retain(|r| r.ifindex.is_none_or(|i| !gone.contains(&i)));
-    found.dead = dead.into_iter().map(|c| c.name).collect();
+    found.dead = dead.into_iter().map(|r| r.name).collect();
     found
+}
+
+/// Whether the record has to be asked who lives: the claim says so of one container.
+fn may_have_ended(claim: &Claim) -> bool {
+    let first = claim.first_member();
+    claim.has_other_members()
+        || first.is_none_or(|(pid, start_time)| process::is_dead(pid, start_time))
 }
 
 /// For `gc`: waits for its turn, then takes away all there is.
@@ -223,7 +236,7 @@ fn everything(
     for error in store.sweep().iter() {
         reaped.errors.push(error.clone());
     }
-    shorten(store, boot_id, deadline);
+    mend(store, boot_id, deadline);
     reaped
 }
 
@@ -338,44 +351,74 @@ mod tests {
     use crate::types::id::EndpointId;
 
     /// So many endpoints of which nobody lives.
-    fn dead(count: u32) -> Ledger {
+    fn dead(count: u32) -> Vec<EndpointRecord> {
         let member = Member {
             container_id: ContainerId::new("c1").unwrap(),
             pid: i32::MAX,
             start_time: 1,
         };
-        let claim = |n| EndpointRecord {
+        let record = |n| EndpointRecord {
             cookie: NetnsCookie(u64::from(n)),
             id: EndpointId(n),
             name: format!("e{n}"),
             members: vec![member.clone()],
             ..EndpointRecord::example()
         };
-        Ledger {
-            claims: (0..count).map(|n| Claim::from(&claim(n))).collect(),
+        (0..count).map(record).collect()
+    }
+
+    /// What is found and known if these are asked.
+    fn ask(records: &[EndpointRecord], asked: Asked) -> (Found, Ledger) {
+        let mut ledger = Ledger {
+            claims: records.iter().map(Claim::from).collect(),
             ..Ledger::default()
-        }
+        };
+        let of = |claims: &[Claim]| {
+            let is_of = |r: &&EndpointRecord| claims.iter().any(|c| c.cookie() == r.cookie);
+            records.iter().filter(is_of).cloned().collect()
+        };
+        let found = without_dead(&mut ledger, &mut HostFacts::example(), asked, of);
+        (found, ledger)
     }
 
     #[test]
     fn a_start_asks_its_own_endpoint_and_few_others() {
         for (count, own) in [(1, 0), (8, 3), (100, 0), (100, 50), (100, 99)] {
-            let mut ledger = dead(count);
             let own = NetnsCookie(own);
-            let found = without_dead(&mut ledger, &mut HostFacts::example(), Asked::Few(own));
+            let (found, ledger) = ask(&dead(count), Asked::Few(own));
             let asked = found.dead.len();
             let most = (count as usize).min(FEW + 1);
             assert!((most - 1..=most).contains(&asked), "{asked} of {count}");
             assert_eq!(ledger.claims.len(), count as usize - asked);
-            assert!(Claim::find(&ledger.claims, own).is_none());
+            assert!(ledger.claims.iter().all(|c| c.cookie() != own));
             assert!(found.is_unsettled);
         }
     }
 
     #[test]
     fn all_are_asked_if_need_be() {
-        let mut ledger = dead(100);
-        let found = without_dead(&mut ledger, &mut HostFacts::example(), Asked::All);
+        let (found, ledger) = ask(&dead(100), Asked::All);
         assert_eq!((found.dead.len(), ledger.claims.len()), (100, 0));
+    }
+
+    #[test]
+    fn an_endpoint_stays_while_one_of_its_containers_lives() {
+        let living = Member {
+            container_id: ContainerId::new("c2").unwrap(),
+            pid: std::process::id().try_into().unwrap(),
+            start_time: process::Process::open(std::process::id().try_into().unwrap())
+                .and_then(|p| p.start_time())
+                .unwrap(),
+        };
+        let mut records = dead(1);
+        records[0].members.push(living.clone());
+        let (found, ledger) = ask(&records, Asked::All);
+        assert!(found.dead.is_empty() && found.is_unsettled);
+        assert_eq!(ledger.claims.len(), 1);
+        records[0].members = vec![living];
+        let (found, _) = ask(&records, Asked::All);
+        assert!(found.dead.is_empty() && !found.is_unsettled);
+        records[0].phase = Phase::Ending;
+        assert!(ask(&records, Asked::All).0.is_unsettled);
     }
 }

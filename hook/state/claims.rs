@@ -1,141 +1,267 @@
-//! The claims of all endpoints in one file, so that a start need not open a thousand
-//! records.
+//! The claims of all endpoints in one file, so that a start need not open a thousand records, nor list
+//! them.
 //!
-//! The records are what counts. A frame is used only while there is a record of its namespace, and
-//! says that the endpoint is active and what it claims; of one that is being built or taken down
-//! the last frame says nothing, and the record is read. Frames are written under the ledger lock and
-//! before the record that they are about, so a killed process leaves no record with a frame that is
-//! older.
+//! The records are what counts. The file has a head, and the [`Claim`] of each endpoint where its id
+//! says. Claims are written under the ledger lock. One is there before its record and as long as that,
+//! and is settled no sooner: a killed process leaves claims of more than there is, never of less,
+//! and what it was at is not active.
 //!
-//! The first frame (`frames.rs`) has the layout and the boot: a file of another one says nothing, and is
-//! begun anew by who writes next. The others have the namespace and the claim, which is absent from one
-//! that says nothing.
+//! Who only reads takes no lock: the head counts changes, and an odd number says that one is under way.
+//! A process that was killed in between leaves it odd, and who writes next begins the file anew, from
+//! the records; as it does where the head is of another layout or boot. Until then the records are
+//! read.
 
-use std::collections::HashMap;
-use std::io::Write;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
-use super::frames::{self, frames};
-use super::store::{Files, LedgerLock, Store, View, remove_file, replace};
-use crate::error::{Context, Result};
-use crate::types::claim::Claim;
-use crate::types::id::NetnsCookie;
+use nix::time::{ClockId, clock_gettime};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::store::{LedgerLock, Store, View, remove_file, replace};
+use crate::error::{Context, Error, Kind, Result};
+use crate::facts::Ledger;
+use crate::types::claim::{Claim, Interest};
+use crate::types::id::EndpointId;
+use crate::types::lease::Leases;
 use crate::types::record::{EndpointRecord, Phase};
 
 const CLAIMS: &str = "claims";
 
-/// To be another one whenever a field of [`Claim`] changes: postcard does not tell one from the next.
-const LAYOUT: u8 = 2;
+/// "nkclaims" and its version: to be another one whenever a field of [`Head`] or [`Claim`] changes.
+const LAYOUT: [u8; 8] = *b"nkclaim3";
 
-/// Frames beyond two for each record at which the file is written anew without what is superseded.
-const SURPLUS: usize = 16;
+/// How often a reader looks again while somebody writes.
+const ATTEMPTS: usize = 3;
+
+/// What the file begins with. In host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Head {
+    layout: [u8; 8],
+    /// Since an arbitrary number, which no other file of the boot had; odd while one is under way.
+    changes: u64,
+    /// /proc/sys/kernel/random/boot_id, which has 36 bytes.
+    boot_id: [u8; 40],
+}
+
+const HEAD: usize = size_of::<Head>();
+const CLAIM: usize = size_of::<Claim>();
+
+/// Tells whether the claims are still those that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimsStamp(u64);
+
+impl Head {
+    /// Of a file that begins.
+    fn new(boot_id: &str) -> Result<Self> {
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
+        let nanoseconds =
+            1_000_000_000 * now.tv_sec().unsigned_abs() + now.tv_nsec().unsigned_abs();
+        Ok(Self {
+            layout: LAYOUT,
+            changes: nanoseconds & !1,
+            boot_id: padded(boot_id),
+        })
+    }
+
+    fn is_of(&self, boot_id: &str) -> bool {
+        (self.layout, self.boot_id) == (LAYOUT, padded(boot_id))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.changes % 2 == 0
+    }
+
+    fn read(file: &File) -> Option<Self> {
+        let mut bytes = [0; HEAD];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        Self::read_from_bytes(&bytes).ok()
+    }
+}
+
+fn padded(boot_id: &str) -> [u8; 40] {
+    let mut bytes = [0; 40];
+    for (place, byte) in bytes.iter_mut().zip(boot_id.bytes()) {
+        *place = byte;
+    }
+    bytes
+}
 
 impl View {
-    /// The claims of this boot, of these records and in their order. A record that cannot be read
-    /// claims nothing.
+    /// The claims of this boot, in the order of their ids; `None` if the file does not say.
     #[must_use]
-    pub fn claims(&self, files: &Files, boot_id: &str) -> Vec<Claim> {
-        if files.records.is_empty() {
-            return Vec::new();
-        }
-        self.read_claims(files, self.claims_file(), boot_id)
+    pub fn claims(&self, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
+        let mut file = File::open(self.file(CLAIMS)).ok()?;
+        (0..ATTEMPTS).find_map(|_| read(&mut file, boot_id))
     }
 
-    /// The files are older than the bytes, since a claim is there before its record.
-    fn read_claims(&self, files: &Files, bytes: Vec<u8>, boot_id: &str) -> Vec<Claim> {
-        let last = is_of(boot_id, &bytes).then(|| last_claims(bytes, files.records.len()));
-        let mut last = last.flatten().unwrap_or_default();
-        let on_record = |cookie| {
-            let record = self.find(cookie).ok().flatten();
-            let record = record.filter(|r| r.cookie == cookie && r.boot_id == boot_id);
-            record.map(|record| Claim::from(&record))
-        };
-        let claim = |cookie: &NetnsCookie| match last.remove(cookie) {
-            Some(Some(claim)) => Some(claim),
-            _ => on_record(*cookie),
-        };
-        files.records.iter().filter_map(claim).collect()
+    /// Whether the claims are still those.
+    #[must_use]
+    pub fn has_claims(&self, boot_id: &str, stamp: ClaimsStamp) -> bool {
+        let file = File::open(self.file(CLAIMS));
+        let head = file.ok().and_then(|file| Head::read(&file));
+        head.is_some_and(|head| head.is_of(boot_id) && head.changes == stamp.0)
     }
 
-    fn claims_file(&self) -> Vec<u8> {
-        frames::read(&self.file(CLAIMS))
+    /// The endpoints of this boot, as far as they concern a start, without the leases; all of them
+    /// where the file of claims does not say, hence has no stamp.
+    ///
+    /// # Errors
+    /// As [`View::contents`].
+    pub fn ledger_for(
+        &self,
+        boot_id: &str,
+        interest: &Interest,
+    ) -> Result<(Ledger, Option<ClaimsStamp>)> {
+        let Some((claims, stamp)) = self.claims(boot_id) else {
+            return Ok((self.ledger(boot_id)?, None));
+        };
+        let records = self.records_of(&claims, boot_id, |claim| interest.concerns(claim));
+        let ledger = Ledger {
+            claims,
+            records,
+            leases: Leases::default(),
+        };
+        Ok((ledger, Some(stamp)))
     }
+
+    /// Records of some of the endpoints. One that cannot be read is missing.
+    pub fn records_of(
+        &self,
+        claims: &[Claim],
+        boot_id: &str,
+        is_wanted: impl Fn(&Claim) -> bool,
+    ) -> Vec<EndpointRecord> {
+        let wanted = claims.iter().filter(|claim| is_wanted(claim));
+        let found = wanted.filter_map(|claim| self.find(claim.cookie()).ok().flatten());
+        found.filter(|record| record.boot_id == boot_id).collect()
+    }
+}
+
+fn read(file: &mut File, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
+    let mut bytes = Vec::new();
+    file.rewind().ok()?;
+    file.read_to_end(&mut bytes).ok()?;
+    let (head, claims) = Head::read_from_prefix(&bytes).ok()?;
+    if !head.is_of(boot_id) || !head.is_settled() || Head::read(file) != Some(head) {
+        return None;
+    }
+    let claims = claims.chunks_exact(CLAIM);
+    let claims = claims.filter_map(|bytes| Claim::read_from_bytes(bytes).ok());
+    let claims = claims.filter(|claim| !claim.is_free()).collect();
+    Some((claims, ClaimsStamp(head.changes)))
 }
 
 impl Store {
-    /// Says what is about to be on record.
-    pub(super) fn claim(&self, _lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
-        let frame = frame(&Claim::from(record))?;
-        let path = self.view().file(CLAIMS);
-        let head = head(&record.boot_id)?;
-        if !frames::begins_with(&path, &head) {
-            return replace(&path, &[head, frame].concat(), |_| Ok(()));
+    /// Writes the record of an endpoint, with its claim.
+    pub(super) fn write_claimed(
+        &self,
+        lock: &LedgerLock,
+        record: &EndpointRecord,
+        write: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let claim = || self.write_claim(lock, record, Claim::from(record));
+        if record.phase == Phase::Active {
+            write()?;
+            claim()
+        } else {
+            claim()?;
+            write()
         }
-        frames::open(&path)
-            .and_then(|mut file| file.write_all(&frame))
+    }
+
+    /// After its record is gone; removes the file with the last one.
+    pub(super) fn end_claim(&self, lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
+        if self.view().has_records()? {
+            self.write_claim(lock, record, Claim::FREE)
+        } else {
+            remove_file(&self.view().file(CLAIMS))
+        }
+    }
+
+    fn write_claim(&self, lock: &LedgerLock, record: &EndpointRecord, claim: Claim) -> Result<()> {
+        let path = self.view().file(CLAIMS);
+        let file = open(&path);
+        let head = file.as_ref().and_then(Head::read);
+        let head = head.filter(|head| head.is_of(&record.boot_id) && head.is_settled());
+        let (Some(file), Some(head)) = (file, head) else {
+            return self.begin_claims(lock, &record.boot_id, Some((record.id, claim)));
+        };
+        let at = place(record.id)? as u64;
+        let changed = |by| Head {
+            changes: head.changes.wrapping_add(by),
+            ..head
+        };
+        file.write_all_at(changed(1).as_bytes(), 0)
+            .and_then(|()| file.write_all_at(claim.as_bytes(), at))
+            .and_then(|()| file.write_all_at(changed(2).as_bytes(), 0))
             .with_context(|| format!("write {}", path.display()))
     }
 
-    /// Removes the file where there is no record any more.
-    pub(super) fn end_claims(&self, _lock: &LedgerLock) -> Result<()> {
-        if self.view().has_records()? {
-            return Ok(());
+    /// Writes the file anew from the records, and what is not on record: to be, or cannot be read.
+    fn begin_claims(
+        &self,
+        _lock: &LedgerLock,
+        boot_id: &str,
+        others: impl IntoIterator<Item = (EndpointId, Claim)>,
+    ) -> Result<()> {
+        let records = self.view().records(boot_id)?;
+        let of_records = records
+            .iter()
+            .map(|record| (record.id, Claim::from(record)));
+        let mut bytes = Head::new(boot_id)?.as_bytes().to_vec();
+        for (id, claim) in of_records.chain(others) {
+            let at = place(id)?;
+            if bytes.len() < at + CLAIM {
+                bytes.resize(at + CLAIM, 0);
+            }
+            bytes[at..at + CLAIM].copy_from_slice(claim.as_bytes());
         }
-        remove_file(&self.view().file(CLAIMS))
+        replace(&self.view().file(CLAIMS), &bytes, |_| Ok(()))
     }
 
-    /// Writes the file anew with the claims of this boot, if it says nothing or much of it is superseded
-    /// or damaged; removes it where there is no record.
+    /// Writes the file anew if it does not say what the records do; removes it where there is none.
     ///
     /// # Errors
     /// When the records cannot be listed or the file not written.
-    pub fn shorten_claims(&self, _lock: &LedgerLock, boot_id: &str) -> Result<()> {
-        let files = self.view().files()?;
-        let path = self.view().file(CLAIMS);
-        if files.records.is_empty() {
-            return remove_file(&path);
+    pub fn mend_claims(&self, lock: &LedgerLock, boot_id: &str) -> Result<()> {
+        if !self.view().has_records()? {
+            return remove_file(&self.view().file(CLAIMS));
         }
-        let mut bytes = self.view().claims_file();
-        let most = 2 * files.records.len() + SURPLUS;
-        if is_of(boot_id, &bytes) && frames(&mut bytes).skip(1).count() <= most {
+        let (there, _) = self.view().claims(boot_id).unzip();
+        let there = there.unwrap_or_default();
+        // It may well be running.
+        let is_unreadable = |claim: &&Claim| self.view().find(claim.cookie()).is_err();
+        let unreadable: Vec<Claim> = there.iter().filter(is_unreadable).copied().collect();
+        let mut wanted = self.view().ledger(boot_id)?.claims;
+        wanted.extend(&unreadable);
+        wanted.sort_unstable_by_key(Claim::id);
+        if there == wanted {
             return Ok(());
         }
-        let claims = self.view().read_claims(&files, bytes, boot_id);
-        let frames = std::iter::once(head(boot_id)).chain(claims.iter().map(frame));
-        let frames = frames.collect::<Result<Vec<_>>>()?;
-        replace(&path, &frames.concat(), |_| Ok(()))
+        self.begin_claims(lock, boot_id, unreadable.iter().map(|c| (c.id(), *c)))
     }
 }
 
-/// What a frame says of its namespace.
-type Said<C> = (NetnsCookie, Option<C>);
-
-fn head(boot_id: &str) -> Result<Vec<u8>> {
-    frames::frame(&(LAYOUT, boot_id))
-}
-
-fn is_of(boot_id: &str, bytes: &[u8]) -> bool {
-    head(boot_id).is_ok_and(|head| bytes.starts_with(&head))
-}
-
-fn frame(claim: &Claim) -> Result<Vec<u8>> {
-    let active = (claim.phase == Phase::Active).then_some(claim);
-    let said: Said<&Claim> = (claim.cookie, active);
-    frames::frame(&said)
-}
-
-/// What was last said of each namespace. `None` if there is another thing among it, but for the last
-/// of all, which may be just being written: what it took back would stand again.
-fn last_claims(mut bytes: Vec<u8>, count: usize) -> Option<HashMap<NetnsCookie, Option<Claim>>> {
-    let mut last = HashMap::with_capacity(count);
-    let mut frames = frames(&mut bytes).skip(1);
-    while let Some(frame) = frames.next() {
-        match postcard::from_bytes_cobs::<Said<Claim>>(frame) {
-            Ok((cookie, claim)) => last.insert(cookie, claim),
-            Err(_) if frames.next().is_none() => break,
-            Err(_) => return None,
-        };
+/// Where the claim of an endpoint is, in bytes.
+fn place(id: EndpointId) -> Result<usize> {
+    if id.0 < EndpointId::COUNT {
+        Ok(HEAD + CLAIM * id.0 as usize)
+    } else {
+        let text = format!("{id} is no id of an endpoint");
+        Err(Error::new(Kind::Internal, text))
     }
-    Some(last)
+}
+
+fn open(path: &Path) -> Option<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .ok()
 }
 
 #[cfg(test)]

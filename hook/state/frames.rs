@@ -2,7 +2,7 @@
 //! or a power cut damages tells itself, and spoils nothing beside it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -25,13 +25,6 @@ pub(super) fn read(path: &Path) -> Vec<u8> {
         }
         Vec::new()
     })
-}
-
-/// Whether a file is there and begins so.
-pub(super) fn begins_with(path: &Path, head: &[u8]) -> bool {
-    let mut found = vec![0; head.len()];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut found));
-    read.is_ok() && found == head
 }
 
 /// All of a file, from either end; to be decoded in place.

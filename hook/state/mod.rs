@@ -4,7 +4,7 @@
 //! boot as they do; what outlives it is `lasting.rs`'s, in /var/lib. Only files here: kernel objects
 //! are `kernel/`'s, decisions `plan/`'s.
 
-mod claims;
+pub mod claims;
 pub mod ended;
 pub mod engine;
 mod frames;

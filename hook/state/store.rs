@@ -75,15 +75,13 @@ pub struct Contents {
 
 /// What there is of endpoints, by the names of their files.
 #[derive(Clone, Debug, Default)]
-pub struct Files {
-    /// Namespaces that have a record, in order.
-    pub records: Vec<NetnsCookie>,
-    /// Those that have a lock, in no order.
-    pub locks: Vec<NetnsCookie>,
+pub(super) struct Files {
+    /// Namespaces that have a record or a lock, in no order.
+    pub(super) namespaces: Vec<NetnsCookie>,
     /// One was being written by a process that has ended.
-    pub has_left: bool,
+    pub(super) has_left: bool,
     /// One is named after no namespace.
-    pub has_odd: bool,
+    pub(super) has_odd: bool,
 }
 
 /// Reads the state; never writes, never creates.
@@ -152,46 +150,30 @@ impl View {
         Ok(records)
     }
 
-    /// The endpoints of this boot, without the leases.
+    /// All endpoints of this boot, without the leases.
     ///
     /// # Errors
     /// As [`View::contents`].
     pub fn ledger(&self, boot_id: &str) -> Result<Ledger> {
-        Ok(Ledger {
-            claims: self.claims(&self.files()?, boot_id),
-            leases: Leases::default(),
-        })
+        Ok(Ledger::whole(self.records(boot_id)?, Leases::default()))
     }
 
     /// What there is of endpoints.
     ///
     /// # Errors
     /// When the directory cannot be listed.
-    pub fn files(&self) -> Result<Files> {
+    pub(super) fn files(&self) -> Result<Files> {
         let mut files = Files::default();
         for_names(&self.endpoints_dir(), |name| {
             match cookie_and_extension(name) {
-                Some((cookie, "json")) => files.records.push(cookie),
-                Some((cookie, "lock")) => files.locks.push(cookie),
+                Some((cookie, "json" | "lock")) => files.namespaces.push(cookie),
                 _ => {
                     files.has_left |= is_left(name);
                     files.has_odd |= matches!(extension_of(name), Some("json" | "lock"));
                 }
             }
         })?;
-        files.records.sort_unstable();
         Ok(files)
-    }
-
-    /// Whether these, in the order of their cookies, are of all the records there are. By their names:
-    /// an endpoint keeps its id, addresses and ports from the first to the last moment of its file,
-    /// and no two of a boot have the same name.
-    ///
-    /// # Errors
-    /// When the directory cannot be listed.
-    pub fn is_all(&self, claims: &[Claim]) -> Result<bool> {
-        let known = claims.iter().map(|c| c.cookie);
-        Ok(self.files()?.records.into_iter().eq(known))
     }
 
     /// Whether one of the records is so, or cannot be read and may be. Reads no further than needed.
@@ -220,15 +202,6 @@ impl View {
     /// When the directory cannot be listed.
     pub(super) fn has_records(&self) -> Result<bool> {
         any_name(&self.endpoints_dir(), |name| name.ends_with(RECORD))
-    }
-
-    /// As [`View::ledger`], with the leases: for who gives addresses out.
-    #[must_use]
-    pub fn ledger_and_leases(&self, files: &Files, boot_id: &str) -> Ledger {
-        Ledger {
-            claims: self.claims(files, boot_id),
-            leases: self.leases(),
-        }
     }
 
     /// The record of a namespace, of whatever boot.
@@ -381,13 +354,12 @@ impl Store {
             phase: Phase::Creating,
             ..record.clone()
         };
-        self.note(&Claim::from(&record).lease());
-        let written = self
-            .claim(lock, &record)
-            .and_then(|()| write_json(&self.view.record_path(record.cookie), &record));
+        self.note(&record.lease());
+        let path = self.view.record_path(record.cookie);
+        let written = self.write_claimed(lock, &record, || write_json(&path, &record));
         if written.is_err() {
             // The first error is the one to tell.
-            let _ = self.end_claims(lock);
+            let _ = self.end_claim(lock, &record);
         }
         written
     }
@@ -399,10 +371,13 @@ impl Store {
     pub fn update(&self, lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
         match self.view.find(record.cookie)? {
             Some(r) if r.boot_id == record.boot_id => {
-                if Claim::from(&r) != Claim::from(record) {
-                    self.claim(lock, record)?;
+                let path = self.view.record_path(record.cookie);
+                let write = || write_json(&path, record);
+                if Claim::from(&r) == Claim::from(record) {
+                    write()
+                } else {
+                    self.write_claimed(lock, record, write)
                 }
-                write_json(&self.view.record_path(record.cookie), record)
             }
             _ => Err(Error::new(
                 Kind::Conflict,
@@ -430,8 +405,8 @@ impl Store {
         match self.view.find(cookie)? {
             Some(r) if r.boot_id == boot_id => {
                 remove_file(&path)?;
-                self.note(&Claim::from(&r).lease());
-                self.end_claims(lock)
+                self.note(&r.lease());
+                self.end_claim(lock, &r)
             }
             _ => Ok(()),
         }

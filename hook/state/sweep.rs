@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::names::{cookie_of, extension_of, list, names};
-use super::store::{Files, LedgerLock, Store, View, remove_file};
+use super::store::{LedgerLock, Store, View, remove_file};
 use crate::error::{ErrorList, Result};
 use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
@@ -13,21 +13,29 @@ use crate::types::id::NetnsCookie;
 pub(super) const TEMPORARY: &str = "tmp-";
 
 impl View {
-    /// Whether there are files of these only, finished ones, and nobody is building: then
-    /// nothing is to be swept, recovered or forgotten. Reads names, no file of an endpoint.
-    #[must_use]
-    pub fn is_tidy(&self, files: &Files, claims: &[Claim]) -> bool {
+    /// Whether there are files of these endpoints only, finished ones, and journals of those that are
+    /// being built: then nothing is to be swept or forgotten. Reads names, no file of an endpoint.
+    /// The claims are in the order of their namespaces.
+    ///
+    /// # Errors
+    /// When a directory cannot be listed.
+    pub fn is_tidy(&self, claims: &[Claim]) -> Result<bool> {
+        let files = self.files()?;
         let is_theirs = |cookie: &NetnsCookie| Claim::find(claims, *cookie).is_some();
+        let is_building = |cookie: &NetnsCookie| {
+            let claim = Claim::find(claims, *cookie);
+            claim.is_some_and(|claim| !claim.is_active())
+        };
         let is_finished = |dir: &PathBuf| temporaries(dir).is_ok_and(|paths| paths.is_empty());
         let [state, _, lasting] = self.swept();
-        !files.has_left
+        Ok(!files.has_left
             && !files.has_odd
-            && files.records.iter().chain(&files.locks).all(is_theirs)
+            && files.namespaces.iter().all(is_theirs)
             && is_finished(&state)
             && is_finished(&lasting)
-            && self.journals().is_ok_and(|journals| journals.is_empty())
+            && self.journals()?.iter().all(is_building)
             && self.failures().is_ok()
-            && self.is_fresh_readable()
+            && self.is_fresh_readable())
     }
 
     /// Directories in which files are written.

@@ -65,10 +65,15 @@ impl fmt::Display for ContainerId {
     }
 }
 
-/// Index of an endpoint in the maps: 0 to `NK_MAX_ENDPOINTS` - 1, reused.
+/// Index of an endpoint in the maps: 0 to [`EndpointId::COUNT`] - 1, reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EndpointId(pub u32);
+
+impl EndpointId {
+    /// Endpoints at a time; mirrors `NK_MAX_ENDPOINTS` in bpf/abi.h.
+    pub const COUNT: u32 = 4096;
+}
 
 impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::direction::Direction;
 use super::id::{ContainerId, EndpointId, NetnsCookie};
+use super::lease::Lease;
 use super::mode::Mode;
 use super::name::IfName;
 use super::port::PortShare;
@@ -133,6 +134,26 @@ impl EndpointRecord {
         let reach = self.reach.iter().copied();
         let addresses = self.addresses.iter().copied();
         addresses.zip(reach.chain(std::iter::repeat(Reach::Routed)))
+    }
+
+    /// What is remembered of its addresses when it is gone.
+    #[must_use]
+    pub fn lease(&self) -> Lease {
+        Lease {
+            name: self.name.clone(),
+            addresses: self.addresses.iter().map(IpNet::addr).collect(),
+        }
+    }
+
+    /// As people know it.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let members = self.members.iter().map(|m| m.container_id.short());
+        format!(
+            "endpoint {} (container {})",
+            self.name,
+            members.collect::<Vec<_>>().join(", ")
+        )
     }
 }
 

@@ -22,7 +22,7 @@ fn all(config: &Config) -> Vec<PortShare> {
     while let Ok(share) = share(config, &ledger) {
         ledger.claims.push(claim(share));
     }
-    ledger.claims.iter().filter_map(|c| c.nat).collect()
+    ledger.claims.iter().filter_map(Claim::nat).collect()
 }
 
 #[test]

@@ -1,8 +1,8 @@
 use super::*;
 use crate::facts::{HostRoute, Ledger, Link};
 use crate::plan::check_same_host;
-use crate::types::claim::Claim;
 use crate::types::id::NetnsCookie;
+use crate::types::lease::Leases;
 use crate::types::record::EndpointRecord;
 
 /// A host whose devices are 2 (eth0) and 3 (eth1); those of `default` have a default route.
@@ -22,12 +22,12 @@ fn host(default: &[u32]) -> HostFacts {
 #[test]
 fn another_namespace_than_the_endpoints_is_not_their_host() {
     let here = NetnsCookie(1);
-    let ledger = |host| Ledger {
-        claims: vec![Claim::from(&EndpointRecord {
+    let ledger = |host| {
+        let record = EndpointRecord {
             host,
             ..EndpointRecord::example()
-        })],
-        ..Ledger::default()
+        };
+        Ledger::whole(vec![record], Leases::default())
     };
     let check = |host| check_same_host(here, &ledger(host));
     check(Some(here)).unwrap();

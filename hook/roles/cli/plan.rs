@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::args::Output;
 use crate::annotations;
 use crate::error::Result;
+use crate::facts::Ledger;
 use crate::kernel::process::Process;
 use crate::kernel::{probe, sockets};
 use crate::plan::{self, Decision};
@@ -38,7 +39,10 @@ pub(super) fn run(io: &mut Io<'_>, environment: &Environment, output: Output) ->
     let (_netns, mut namespace) =
         probe::namespace_facts(&Process::open(request.pid)?, &request.bundle)?;
     let view = View::new(&environment.paths);
-    let ledger = view.ledger_and_leases(&view.files()?, &host.boot_id);
+    let ledger = Ledger {
+        leases: view.leases(),
+        ..view.ledger(&host.boot_id)?
+    };
     namespace.endpoint = view.find(namespace.cookie)?;
     let answer = match plan::plan(&request, &config, &host, &namespace, &ledger)? {
         Decision::Create(plan) => Answer {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::state::Paths;
 use crate::state::lock::Deadline;
-use crate::types::id::ContainerId;
-use crate::types::port::PortShare;
+use crate::types::id::{ContainerId, NetnsCookie};
 use crate::types::record::Member;
 
 /// A store of its own that goes with the test.
@@ -39,40 +38,62 @@ impl Place {
         self.dir.join(CLAIMS)
     }
 
+    fn record_file(&self, id: u32) -> PathBuf {
+        self.store.view().record_path(record(id).cookie)
+    }
+
     /// Reserves and activates.
-    fn start(&self, cookie: u64) -> EndpointRecord {
-        let mut record = EndpointRecord {
-            cookie: NetnsCookie(cookie),
-            name: format!("c{cookie}"),
-            ..EndpointRecord::example()
-        };
+    fn start(&self, id: u32) -> EndpointRecord {
+        let mut record = record(id);
         let lock = self.lock();
         self.store.reserve(&lock, &record).unwrap();
         self.store.activate(&lock, &mut record).unwrap();
         record
     }
 
-    /// What a start knows, which is what is on record.
-    fn claims(&self) -> Vec<Claim> {
-        let claims = self.claims_of("boot");
-        let records = self.store.view().records("boot").unwrap();
-        assert_eq!(claims, records.iter().map(Claim::from).collect::<Vec<_>>());
-        claims
+    fn remove(&self, record: &EndpointRecord) {
+        let removed = self.store.remove(&self.lock(), record.cookie, "boot");
+        removed.unwrap();
     }
 
-    fn claims_of(&self, boot_id: &str) -> Vec<Claim> {
-        let view = self.store.view();
-        view.claims(&view.files().unwrap(), boot_id)
+    fn mend(&self) {
+        self.store.mend_claims(&self.lock(), "boot").unwrap();
     }
 
-    fn count(&self) -> usize {
-        frames(&mut fs::read(self.file()).unwrap()).count()
+    fn read(&self) -> Option<Vec<Claim>> {
+        Some(self.store.view().claims("boot")?.0)
+    }
+
+    /// What the file says, which is what is on record.
+    fn ids(&self) -> Vec<u32> {
+        let claims = self.read().unwrap();
+        let told = self.store.view().ledger("boot").unwrap().claims;
+        assert_eq!(claims, told);
+        claims.iter().map(|c| c.id().0).collect()
+    }
+
+    /// Ids that a start which asks for the name knows, and names of the records that it read.
+    fn start_knows(&self, name: &str) -> (usize, Vec<String>) {
+        let interest = Interest::new(NetnsCookie(1), name, None, &[]);
+        let (ledger, _) = self.store.view().ledger_for("boot", &interest).unwrap();
+        let names = ledger.records.into_iter().map(|r| r.name).collect();
+        (ledger.claims.len(), names)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Cookies are in the order of the ids, so that records are listed in the order of claims.
+fn record(id: u32) -> EndpointRecord {
+    EndpointRecord {
+        cookie: NetnsCookie(100 + u64::from(id)),
+        id: EndpointId(id),
+        name: format!("c{id}"),
+        ..EndpointRecord::example()
     }
 }
 
@@ -87,172 +108,193 @@ fn member(id: &str) -> Member {
 #[test]
 fn claims_are_what_is_on_record_through_a_life() {
     let place = Place::new("life");
-    assert!(place.claims().is_empty());
+    assert_eq!(place.read(), None);
     let mut record = place.start(5);
-    place.start(6);
-    assert_eq!(place.claims().len(), 2);
+    let other = place.start(2);
+    assert_eq!(place.ids(), [2, 5]);
     record.members.push(member("joined"));
     place.store.update(&place.lock(), &record).unwrap();
-    assert_eq!(place.claims()[0].members.len(), 1);
+    assert_eq!(place.ids(), [2, 5]);
     record.phase = Phase::Ending;
     place.store.update(&place.lock(), &record).unwrap();
-    assert_eq!(place.claims()[0].phase, Phase::Ending);
-    place
-        .store
-        .remove(&place.lock(), record.cookie, "boot")
-        .unwrap();
-    assert_eq!(place.claims()[0].cookie, NetnsCookie(6));
-    assert!(place.claims_of("another").is_empty());
+    assert_eq!(place.ids(), [2, 5]);
+    assert!(!place.read().unwrap()[1].is_active());
+    place.remove(&record);
+    assert_eq!(place.ids(), [2]);
+    place.start(5);
+    assert_eq!(place.ids(), [2, 5]);
+    assert_eq!(place.store.view().claims("another"), None);
+    place.remove(&record);
+    place.remove(&other);
+    assert!(!place.file().exists());
 }
 
 #[test]
-fn active_endpoints_are_known_by_their_frame_alone() {
-    let place = Place::new("frame");
-    let record = place.start(5);
-    fs::write(place.store.view().record_path(record.cookie), "{").unwrap();
-    assert_eq!(place.claims_of("boot"), [Claim::from(&record)]);
-    fs::remove_file(place.store.view().record_path(record.cookie)).unwrap();
-    assert!(place.claims().is_empty());
+fn a_start_reads_the_records_that_concern_it() {
+    let place = Place::new("interest");
+    for id in 0..4 {
+        place.start(id);
+    }
+    assert_eq!(place.start_knows("new"), (4, vec![]));
+    assert_eq!(place.start_knows("c2"), (4, vec!["c2".to_owned()]));
+    // All of them where the file does not say.
+    fs::write(place.file(), "older").unwrap();
+    let all = ["c0", "c1", "c2", "c3"].map(str::to_owned).to_vec();
+    assert_eq!(place.start_knows("new"), (4, all));
 }
 
 #[test]
-fn every_field_survives() {
-    let place = Place::new("fields");
-    let mut record = EndpointRecord {
-        cookie: NetnsCookie(u64::MAX),
-        host: Some(NetnsCookie(1)),
-        members: vec![member("one"), member("two")],
-        addresses: vec![
-            "10.0.0.0/8".parse().unwrap(),
-            "2001:db8::/128".parse().unwrap(),
-        ],
-        nat: Some(PortShare {
-            first: 4096,
-            count: 32,
-        }),
-        publish: vec![
-            "192.0.2.1:8080:80".parse().unwrap(),
-            "53:53/udp".parse().unwrap(),
-        ],
-        ..EndpointRecord::example()
+fn every_change_has_a_stamp_of_its_own() {
+    let place = Place::new("stamp");
+    let view = place.store.view();
+    let record = place.start(1);
+    let mut stamps = Vec::new();
+    let mut next = |what: &str| {
+        let (_, stamp) = view.claims("boot").unwrap();
+        assert!(view.has_claims("boot", stamp), "{what}");
+        assert!(
+            stamps.iter().all(|s| !view.has_claims("boot", *s)),
+            "{what}"
+        );
+        assert!(!view.has_claims("another", stamp));
+        stamps.push(stamp);
     };
-    let lock = place.lock();
-    place.store.reserve(&lock, &record).unwrap();
-    place.store.activate(&lock, &mut record).unwrap();
-    fs::write(place.store.view().record_path(record.cookie), "{").unwrap();
-    assert_eq!(place.claims_of("boot"), [Claim::from(&record)]);
+    next("one");
+    let other = place.start(2);
+    next("another one");
+    place.remove(&other);
+    next("it is gone");
+    fs::remove_file(place.file()).unwrap();
+    place.mend();
+    next("a file of the same claims");
+    place.remove(&record);
+    place.start(1);
+    next("the first one again");
 }
 
 #[test]
-fn another_layout_is_read_from_the_records() {
-    let place = Place::new("layout");
-    let record = place.start(5);
-    let mut bytes = fs::read(place.file()).unwrap();
-    // Written beside ours by an older build: with the layout in each frame, and of before there were any.
-    let older = (1u8, record.cookie, Some(Claim::from(&record)));
-    for frame in [
-        postcard::to_allocvec_cobs(&older).unwrap(),
-        b"\n0000000000000005 {}\n0000000000000005 ".to_vec(),
-    ] {
-        bytes.extend(frame);
-        fs::write(place.file(), &bytes).unwrap();
-        assert_eq!(place.claims(), [Claim::from(&record)]);
-        place.start(6);
-        assert_eq!(place.claims().len(), 2);
-        let lock = place.lock();
-        place.store.remove(&lock, NetnsCookie(6), "boot").unwrap();
+fn whatever_the_file_says_that_is_not_ours_the_next_one_begins_it_anew() {
+    let head = |layout, changes, boot| Head {
+        layout,
+        changes,
+        ..Head::new(boot).unwrap()
+    };
+    let place = Place::new("anew");
+    place.start(5);
+    let whole = fs::read(place.file()).unwrap();
+    let files = [
+        vec![],
+        b"\0\x03\x02\x05boot\0".to_vec(),
+        head(*b"nkclaim9", 2, "boot").as_bytes().to_vec(),
+        head(LAYOUT, 2, "another").as_bytes().to_vec(),
+        // A process was killed while it wrote.
+        [head(LAYOUT, 3, "boot").as_bytes(), &whole[HEAD..]].concat(),
+    ];
+    for bytes in files {
+        fs::write(place.file(), bytes).unwrap();
+        assert_eq!(place.read(), None);
+        let record = place.start(6);
+        assert_eq!(place.ids(), [5, 6]);
+        place.remove(&record);
     }
+    fs::write(place.file(), &whole[..HEAD + CLAIM / 2]).unwrap();
+    place.mend();
+    assert_eq!(place.ids(), [5]);
 }
 
 #[test]
-fn another_boot_or_layout_in_the_first_frame_says_nothing() {
-    for first in [
-        head("another").unwrap(),
-        frames::frame(&(LAYOUT + 1, "boot")).unwrap(),
-    ] {
-        let place = Place::new("head");
-        let record = place.start(5);
-        let mut claim = Claim::from(&record);
-        claim.name = "before".into();
-        let text = [first, frame(&claim).unwrap()].concat();
-        fs::write(place.file(), &text).unwrap();
-        assert_eq!(place.claims(), [Claim::from(&record)]);
-        // Who writes next begins it anew.
-        place.start(6);
-        assert_eq!(place.count(), 3, "the head, and two of the new one");
-        assert_eq!(place.claims().len(), 2);
-    }
-}
-
-#[test]
-fn nothing_is_left_of_the_last() {
-    let place = Place::new("last");
-    let records = [place.start(5), place.start(6)];
-    for record in &records {
-        assert!(place.file().exists());
-        let lock = place.lock();
-        place.store.remove(&lock, record.cookie, "boot").unwrap();
-    }
+fn a_killed_process_leaves_claims_of_more_than_there_is() {
+    let place = Place::new("killed");
+    let mut record = place.start(5);
+    place.start(6);
+    let active = fs::read(place.file()).unwrap();
+    // Before the record of a new one was written.
+    fs::remove_file(place.record_file(6)).unwrap();
+    assert_eq!(place.read().unwrap().len(), 2);
+    place.mend();
+    assert_eq!(place.ids(), [5]);
+    // After that of an old one was removed.
+    record.phase = Phase::Ending;
+    place.store.update(&place.lock(), &record).unwrap();
+    fs::remove_file(place.record_file(5)).unwrap();
+    assert!(!place.read().unwrap()[0].is_active());
+    place.mend();
     assert!(!place.file().exists());
-    // A start that was killed before it had a record.
-    fs::write(place.file(), b"\0\x03\x01\x05\0").unwrap();
-    place.store.shorten_claims(&place.lock(), "boot").unwrap();
-    assert!(!place.file().exists());
-}
-
-#[test]
-fn a_namespace_that_has_another_endpoint_now_claims_that() {
-    let place = Place::new("again");
+    // Between the claim and the record of one that ends.
     let record = place.start(5);
-    // Not by us, so no line says so.
-    fs::remove_file(place.store.view().record_path(record.cookie)).unwrap();
-    let other = EndpointRecord {
-        name: "other".into(),
+    let ending = EndpointRecord {
+        phase: Phase::Ending,
         ..record
     };
-    place.store.reserve(&place.lock(), &other).unwrap();
-    assert_eq!(place.claims()[0].name, "other");
-    assert_eq!(place.claims()[0].phase, Phase::Creating);
+    let claim = Claim::from(&ending);
+    place
+        .store
+        .write_claim(&place.lock(), &ending, claim)
+        .unwrap();
+    assert!(!place.read().unwrap()[0].is_active());
+    place.mend();
+    assert!(place.read().unwrap()[0].is_active());
+    assert_ne!(fs::read(place.file()).unwrap(), active);
 }
 
 #[test]
-fn what_is_damaged_or_lost_is_read_from_the_records() {
-    let place = Place::new("damaged");
-    for cookie in 5..8 {
-        place.start(cookie);
-    }
-    let whole = fs::read(place.file()).unwrap();
-    for cut in 0..whole.len() {
-        fs::write(place.file(), &whole[..cut]).unwrap();
-        assert_eq!(place.claims().len(), 3, "cut off at {cut}");
-    }
-    // As a full disk leaves it, and what is written next.
-    let mut record = place.start(8);
-    assert_eq!(place.claims().len(), 4);
-    record.phase = Phase::Ending;
-    place.store.update(&place.lock(), &record).unwrap();
-    assert_eq!(place.claims()[3].phase, Phase::Ending);
-    fs::remove_file(place.file()).unwrap();
-    assert_eq!(place.claims().len(), 4);
+fn an_endpoint_whose_record_cannot_be_read_keeps_what_it_has() {
+    let place = Place::new("unreadable");
+    place.start(5);
+    place.start(6);
+    let before = place.read();
+    fs::write(place.record_file(5), "{").unwrap();
+    place.mend();
+    assert_eq!(place.read(), before);
+    place.start(7);
+    assert_eq!(place.read().unwrap().len(), 3);
+    let lock = place.lock();
+    let cookie = record(5).cookie;
+    place.store.remove_damaged(&lock, cookie).unwrap();
+    place.store.mend_claims(&lock, "boot").unwrap();
+    assert_eq!(place.ids(), [6, 7]);
 }
 
 #[test]
-fn the_file_is_bounded_by_what_there_is() {
-    let place = Place::new("bounded");
-    let stays = place.start(1);
-    for cookie in 2..100 {
-        let record = place.start(cookie);
-        place
-            .store
-            .remove(&place.lock(), record.cookie, "boot")
-            .unwrap();
-        place.store.shorten_claims(&place.lock(), "boot").unwrap();
-        assert!(place.count() <= 3 + SURPLUS);
-        assert_eq!(place.claims().len(), 1);
-    }
-    fs::write(place.file(), "\0no frame".repeat(3 + SURPLUS)).unwrap();
-    assert_eq!(place.claims(), [Claim::from(&stays)]);
-    place.store.shorten_claims(&place.lock(), "boot").unwrap();
-    assert_eq!(place.count(), 2);
-    assert_eq!(place.claims(), [Claim::from(&stays)]);
+fn an_id_that_no_endpoint_has_is_refused() {
+    let place = Place::new("id");
+    place.start(5);
+    let lock = place.lock();
+    let error = place.store.reserve(&lock, &record(EndpointId::COUNT));
+    assert_eq!(error.unwrap_err().kind(), Kind::Internal);
+    assert_eq!(place.ids(), [5]);
+}
+
+#[test]
+fn readers_see_claims_whole_while_others_write() {
+    let place = Place::new("readers");
+    place.start(0);
+    let view = place.store.view().clone();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let order = std::sync::atomic::Ordering::SeqCst;
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut count = 0;
+            while !is_done.load(order) {
+                let Some((claims, _)) = view.claims("boot") else {
+                    continue;
+                };
+                count += 1;
+                let is_whole = |c: &Claim| {
+                    let mut record = record(c.id().0);
+                    let active = Claim::from(&record);
+                    record.phase = Phase::Creating;
+                    [active, Claim::from(&record)].contains(c)
+                };
+                assert!(claims.iter().all(is_whole), "{claims:?}");
+            }
+            count
+        });
+        for id in (1..60).chain(1..60) {
+            let record = place.start(id);
+            place.remove(&record);
+        }
+        is_done.store(true, order);
+        assert!(reader.join().unwrap() > 0);
+    });
 }
