@@ -106,6 +106,7 @@ mod root {
     #[ignore = "needs root"]
     fn a_start_looks_at_the_devices_that_matter_to_it() {
         let host = Host::enter();
+        run("mount -t sysfs sysfs /sys");
         run("ip link add plain type veth peer name named");
         let netlink = Netlink::open().unwrap();
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
@@ -129,13 +130,14 @@ mod root {
         run("ip route add 2001:db8::7 dev plain");
         let facts = probe::host_facts_by(&netlink, &host.paths).unwrap();
         let plain = link::find(&netlink, "plain").unwrap().unwrap();
-        let claim = Claim::from(&EndpointRecord {
+        let record = EndpointRecord {
             primary_ifindex: plain.ifindex,
             addresses: ["192.0.2.7/32", "2001:db8::7/128"]
                 .map(|a| a.parse().unwrap())
                 .to_vec(),
             ..Container::start().record(0)
-        });
+        };
+        let claim = Claim::from(&record);
         let leads_to = |facts: &HostFacts, text: &str| {
             let net: IpNet = text.parse().unwrap();
             facts.routes.iter().any(|r| r.destination == net)
@@ -144,6 +146,30 @@ mod root {
         assert_eq!(names(&found), [1, 1, 1, 0]);
         assert!(leads_to(&found, "192.0.2.7/32") && leads_to(&found, "192.0.2.8/32"));
         assert!(leads_to(&found, "2001:db8::7/128"));
+        // Beside many endpoints few devices are asked for their routes, one by one.
+        let many: Vec<Claim> = (0..100)
+            .map(|id| {
+                Claim::from(&EndpointRecord {
+                    id: EndpointId(id),
+                    ..record.clone()
+                })
+            })
+            .collect();
+        let sorted = |facts: HostFacts| {
+            let mut links: Vec<String> = facts.links.into_iter().map(|l| l.name).collect();
+            let mut routes: Vec<String> = facts
+                .routes
+                .iter()
+                .map(|route| format!("{route:?}"))
+                .collect();
+            links.sort();
+            routes.sort();
+            (links, routes)
+        };
+        let [named, ..] = uplinks;
+        let named = [named];
+        let one_by_one = sorted(look(&facts, &many, &named));
+        assert_eq!(one_by_one, sorted(look(&facts, &[], &named)));
         let claims = [claim];
         let found = look(&facts, &claims, &[]);
         assert_eq!(

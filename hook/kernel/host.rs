@@ -285,7 +285,11 @@ impl RealHost {
 
     fn add_route(&mut self, side: Side, spec: &RouteSpec) -> Result<()> {
         let (netlink, ifindex) = self.device(side)?;
-        route::add(netlink, ifindex, spec)
+        route::add(netlink, ifindex, spec).map_err(|e| match (side, e.kind()) {
+            // Another address may do.
+            (Side::Primary, Kind::Conflict) => e.with_taken([spec.destination.addr()]),
+            _ => e,
+        })
     }
 
     fn add_proxies(&mut self, specs: &[LanSpec]) -> Result<()> {

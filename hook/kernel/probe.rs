@@ -12,7 +12,7 @@ use super::netns::Netns;
 use super::process::{self, Process};
 use super::{bpffs, caps, netns};
 use crate::error::{Context, Result};
-use crate::facts::{Ability, HostFacts, Link, NamespaceFacts, RoutingRule};
+use crate::facts::{Ability, HostFacts, HostRoute, Link, NamespaceFacts, RoutingRule};
 use crate::state::Paths;
 use crate::state::names::for_names;
 use crate::state::store::View;
@@ -71,6 +71,12 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
     })
 }
 
+/// Devices beside those of endpoints, of which each is asked for its routes: with more, all routes are
+/// listed.
+const FEW_DEVICES: usize = 5;
+/// Endpoints for each such device at which that takes less.
+const MANY_ENDPOINTS: usize = 16;
+
 /// The routes, and the devices that matter to a start: that have an address or a route, are hardware,
 /// are `named`, or were left behind. Not those of the endpoints, which are known; nor the routes to
 /// these, of which there may be thousands.
@@ -86,40 +92,78 @@ pub fn look_at_network(
     claims: &[Claim],
     named: &[IfName],
 ) -> Result<()> {
-    let mut by_ifindex: Vec<&Claim> = claims.iter().collect();
-    by_ifindex.sort_unstable_by_key(|claim| claim.primary_ifindex());
-    host.routes = route::list_but(netlink, |ifindex, to| {
-        let at = by_ifindex.binary_search_by_key(&ifindex, |claim| claim.primary_ifindex());
-        let claim = at.ok().and_then(|at| by_ifindex.get(at));
-        claim.is_some_and(|claim| claim.addresses().any(|addr| addr == to))
-    })?;
-    let of_routes = host.routes.iter().filter_map(|r| r.ifindex);
-    let of_addresses = host.addresses.iter().map(|a| a.ifindex);
-    let indexes: BTreeSet<u32> = of_addresses.chain(of_routes).collect();
+    let mut others = devices_but(claims)?;
+    others.extend(named.iter().map(|name| name.as_str().to_owned()));
+    let is_named = |name: &str| named.iter().any(|n| n.as_str() == name);
+    let matters =
+        |name: &str| is_named(name) || name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name);
+    let mut indexes: BTreeSet<u32> = host.addresses.iter().map(|a| a.ifindex).collect();
     let mut links = Vec::new();
-    for ifindex in indexes {
-        links.extend(link::find_by_index(netlink, ifindex)?);
-    }
-    let ids = claim::ids(claims);
-    let matters = |name: &str| match name.strip_prefix(link::PRIMARY_PREFIX) {
-        Some(id) => {
-            let id = id.parse::<usize>().ok();
-            !id.and_then(|id| ids.get(id))
-                .is_some_and(|is_there| *is_there)
-        }
-        None => is_hardware(name),
+    host.routes = if others.len() <= FEW_DEVICES && claims.len() >= MANY_ENDPOINTS * others.len() {
+        look_for(netlink, &mut links, &indexes, &others)?;
+        // No address of a container lies behind loopback.
+        let outwards = links.iter().filter(|l| !l.loopback);
+        let each = outwards.map(|l| route::list_out_of(netlink, l.ifindex));
+        each.collect::<Result<Vec<_>>>()?.concat()
+    } else {
+        routes_but(netlink, claims)?
     };
-    let mut others: BTreeSet<String> = named.iter().map(|n| n.as_str().to_owned()).collect();
-    for_names(Path::new(DEVICES), |name| {
-        others.extend(matters(name).then(|| name.to_owned()));
-    })?;
-    others.retain(|name| links.iter().all(|l| l.name != *name));
-    for name in others {
-        links.extend(link::find(netlink, &name)?);
-    }
+    indexes.extend(host.routes.iter().filter_map(|r| r.ifindex));
+    links.retain(|l: &Link| indexes.contains(&l.ifindex) || matters(&l.name));
+    others.retain(|name| matters(name));
+    look_for(netlink, &mut links, &indexes, &others)?;
     links.iter_mut().for_each(look_behind);
     host.links = links;
     Ok(())
+}
+
+/// Adds the devices of these indexes and names that are not known yet.
+fn look_for(
+    netlink: &Netlink,
+    links: &mut Vec<Link>,
+    indexes: &BTreeSet<u32>,
+    names: &BTreeSet<String>,
+) -> Result<()> {
+    for ifindex in indexes {
+        if links.iter().all(|l| l.ifindex != *ifindex) {
+            links.extend(link::find_by_index(netlink, *ifindex)?);
+        }
+    }
+    for name in names {
+        if links.iter().all(|l| l.name != *name) {
+            links.extend(link::find(netlink, name)?);
+        }
+    }
+    Ok(())
+}
+
+/// Names of the devices but those of endpoints.
+fn devices_but(claims: &[Claim]) -> Result<BTreeSet<String>> {
+    let ids = claim::ids(claims);
+    let is_theirs = |name: &str| {
+        let id = name.strip_prefix(link::PRIMARY_PREFIX);
+        let id = id.and_then(|id| id.parse::<usize>().ok());
+        id.and_then(|id| ids.get(id))
+            .is_some_and(|is_there| *is_there)
+    };
+    let mut others = BTreeSet::new();
+    for_names(Path::new(DEVICES), |name| {
+        if !is_theirs(name) {
+            others.insert(name.to_owned());
+        }
+    })?;
+    Ok(others)
+}
+
+/// All routes but those to addresses of endpoints.
+fn routes_but(netlink: &Netlink, claims: &[Claim]) -> Result<Vec<HostRoute>> {
+    let mut by_ifindex: Vec<&Claim> = claims.iter().collect();
+    by_ifindex.sort_unstable_by_key(|claim| claim.primary_ifindex());
+    route::list_but(netlink, |ifindex, to| {
+        let at = by_ifindex.binary_search_by_key(&ifindex, |claim| claim.primary_ifindex());
+        let claim = at.ok().and_then(|at| by_ifindex.get(at));
+        claim.is_some_and(|claim| claim.addresses().any(|addr| addr == to))
+    })
 }
 
 fn is_hardware(name: &str) -> bool {

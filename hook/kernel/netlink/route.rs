@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::addr::family;
-use super::socket::Netlink;
+use super::socket::{Netlink, Refused};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::HostRoute;
 use crate::plan::step::RouteSpec;
@@ -40,23 +40,54 @@ pub fn list_but(
     let is_wanted =
         |bytes: &[u8]| !single(bytes).is_some_and(|(ifindex, to)| is_known(ifindex, to));
     let mut routes = Vec::new();
-    for any in [
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    ] {
-        let mut request = RouteMessage::default();
-        request.header.address_family = family(any);
-        // Of IPv6 each device has two of other kinds.
-        request.header.kind = RouteType::Unicast;
-        let request = RouteNetlinkMessage::GetRoute(request);
+    for any in EACH_FAMILY {
+        let request = RouteNetlinkMessage::GetRoute(request(any));
         match netlink.dump_some(&request, is_wanted, |answer| decode(answer, any)) {
             Ok(found) => routes.extend(found),
-            // A kernel with ipv6.disable=1 has no such family.
-            Err(e) if any.is_ipv6() && e.is(Errno::EOPNOTSUPP) => {}
+            Err(e) if has_no_family(&e, any) => {}
             Err(e) => return Err(e).context("list routes"),
         }
     }
     Ok(routes)
+}
+
+/// As [`list`], those out of one device; none if it is gone.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_out_of(netlink: &Netlink, ifindex: u32) -> Result<Vec<HostRoute>> {
+    let mut routes = Vec::new();
+    for any in EACH_FAMILY {
+        let mut request = request(any);
+        request.attributes = vec![RouteAttribute::Oif(ifindex)];
+        let request = RouteNetlinkMessage::GetRoute(request);
+        match netlink.dump(&request, |answer| decode(answer, any)) {
+            Ok(found) => routes.extend(found),
+            Err(e) if has_no_family(&e, any) || e.is(Errno::ENODEV) => {}
+            Err(e) => return Err(e).with_context(|| format!("list routes out of {ifindex}")),
+        }
+    }
+    // Of several next hops, only those.
+    routes.retain(|route: &HostRoute| route.ifindex == Some(ifindex));
+    Ok(routes)
+}
+
+const EACH_FAMILY: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+];
+
+fn request(any: IpAddr) -> RouteMessage {
+    let mut request = RouteMessage::default();
+    request.header.address_family = family(any);
+    // Of IPv6 each device has two of other kinds.
+    request.header.kind = RouteType::Unicast;
+    request
+}
+
+/// A kernel with ipv6.disable=1 has no such family.
+fn has_no_family(error: &Refused, any: IpAddr) -> bool {
+    any.is_ipv6() && error.is(Errno::EOPNOTSUPP)
 }
 
 /// Device and destination of a route to one address out of one device, by the bytes of its message;
