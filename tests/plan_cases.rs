@@ -24,7 +24,7 @@ use oci_netkit::plan::{Decision, plan};
 use oci_netkit::request::Request;
 use oci_netkit::types::engine::{Engine, PodmanVersion};
 use oci_netkit::types::id::{ContainerId, NetnsCookie};
-use oci_netkit::types::lease::{Lease, Leases};
+use oci_netkit::types::lease::{Event, Lease, Leases};
 use oci_netkit::types::publish::Transport;
 use oci_netkit::types::record::EndpointRecord;
 use serde::Deserialize;
@@ -323,8 +323,12 @@ fn decide(case: &Path) -> Result<Decision> {
         start_time: 5,
         endpoint: records.iter().find(|r| r.cookie == NetnsCookie(1)).cloned(),
     };
-    let ledger = Ledger::whole(records, Leases::new(delta.leases));
+    let ledger = Ledger::whole(records, leases(&delta.leases));
     plan(&request, &config, &host, &namespace, &ledger)
+}
+
+fn leases(all: &[Lease]) -> Leases {
+    Leases::new(all.iter().flat_map(Event::all).collect())
 }
 
 fn list<T: ToString>(items: &[T]) -> String {
@@ -505,7 +509,7 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         ));
         add_route(&mut host, v4(id).into(), &name, None);
     }
-    let mut ledger = Ledger::whole(records, Leases::new(events));
+    let mut ledger = Ledger::whole(records, leases(&events));
     let request = Request {
         container_id: ContainerId::new("late").unwrap(),
         pid: 7,

@@ -23,6 +23,8 @@ pub(super) struct Giver<'a> {
     leases: &'a Leases,
     /// That cannot be given out.
     taken: AddrSet,
+    /// Those, and what somebody had.
+    used: AddrSet,
 }
 
 impl<'a> Giver<'a> {
@@ -31,6 +33,7 @@ impl<'a> Giver<'a> {
         Self {
             name,
             leases,
+            used: taken.union(&leases.addresses()),
             taken,
         }
     }
@@ -41,6 +44,7 @@ impl<'a> Giver<'a> {
             .again(pools)
             .or_else(|| pools.iter().find_map(|p| Some((self.next(&p.prefix)?, *p))))?;
         self.taken.insert(lease.0);
+        self.used.insert(lease.0);
         Some(lease)
     }
 
@@ -53,8 +57,8 @@ impl<'a> Giver<'a> {
     }
 
     fn next(&self, prefix: &IpNet) -> Option<IpAddr> {
-        first_free(prefix, |a| self.taken.has(a) || self.leases.has(a)).or_else(|| {
-            let addresses = self.leases.oldest_first().map(|(addr, _)| addr);
+        first_free(prefix, &self.used).or_else(|| {
+            let addresses = self.leases.oldest_first();
             let mut in_pool = addresses.filter(|a| prefix.contains(a));
             in_pool.find(|a| !self.taken.has(*a))
         })
@@ -65,27 +69,22 @@ impl<'a> Giver<'a> {
 ///
 /// IPv4 leaves out network, broadcast and the first address, which people expect to be a router's;
 /// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1).
-fn first_free(prefix: &IpNet, is_taken: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+fn first_free(prefix: &IpNet, taken: &AddrSet) -> Option<IpAddr> {
     let is_wide = prefix.max_prefix_len() - prefix.prefix_len() >= 2;
-    let (skip_low, skip_high) = match prefix {
-        IpNet::V4(_) if is_wide => (2, 1),
-        IpNet::V6(_) if is_wide => (1, 0),
-        _ => (0, 0),
+    let (low, high) = match prefix {
+        IpNet::V4(v4) => {
+            let (low, high) = (v4.network().to_bits(), v4.broadcast().to_bits());
+            let (low, high) = if is_wide {
+                (low + 2, high - 1)
+            } else {
+                (low, high)
+            };
+            (Ipv4Addr::from(low).into(), Ipv4Addr::from(high).into())
+        }
+        IpNet::V6(v6) => {
+            let low = v6.network().to_bits() + u128::from(is_wide);
+            (Ipv6Addr::from(low).into(), v6.broadcast().into())
+        }
     };
-    let low = number(prefix.network()) + skip_low;
-    let high = number(prefix.broadcast()) - skip_high;
-    (low..=high)
-        .map(|n| match prefix {
-            // The numbers are those of addresses in the prefix.
-            IpNet::V4(_) => IpAddr::V4(Ipv4Addr::from_bits(u32::try_from(n).unwrap_or(u32::MAX))),
-            IpNet::V6(_) => IpAddr::V6(Ipv6Addr::from_bits(n)),
-        })
-        .find(|a| !is_taken(*a))
-}
-
-fn number(addr: IpAddr) -> u128 {
-    match addr {
-        IpAddr::V4(v4) => v4.to_bits().into(),
-        IpAddr::V6(v6) => v6.to_bits(),
-    }
+    taken.lowest_absent(low, high)
 }

@@ -17,6 +17,7 @@ use crate::state::lock::{Deadline, Lock};
 use crate::state::store::{Store, View};
 use crate::types::claim::Claim;
 use crate::types::id::{ContainerId, NetnsCookie};
+use crate::types::lease::{Event, Lease};
 use crate::types::record::{EndpointRecord, Member, Phase};
 
 /// What was taken away, for `gc` to print.
@@ -179,7 +180,8 @@ pub fn without_dead(
     found.is_unsettled |= dead.iter().any(|r| r.members.iter().any(is_dead));
     dead.retain(|record| record.members.iter().all(is_dead));
     ledger.forget(|cookie| dead.iter().any(|r| r.cookie == cookie));
-    ledger.leases.extend(dead.iter().map(EndpointRecord::lease));
+    let given_back: Vec<Lease> = dead.iter().map(EndpointRecord::lease).collect();
+    ledger.leases = std::mem::take(&mut ledger.leases).then(given_back.iter().flat_map(Event::all));
     let gone: HashSet<u32> = dead.iter().map(|r| r.primary_ifindex).collect();
     host.routes
         .retain(|r| r.ifindex.is_none_or(|i| !gone.contains(&i)));

@@ -12,12 +12,11 @@
 //! read.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::time::{ClockId, clock_gettime};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::store::{LedgerLock, Store, View, remove_file, replace};
 use crate::error::{Context, Error, Kind, Result};
@@ -93,8 +92,8 @@ impl View {
     /// The claims of this boot, in the order of their ids; `None` if the file does not say.
     #[must_use]
     pub fn claims(&self, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
-        let mut file = File::open(self.file(CLAIMS)).ok()?;
-        (0..ATTEMPTS).find_map(|_| read(&mut file, boot_id))
+        let file = File::open(self.file(CLAIMS)).ok()?;
+        (0..ATTEMPTS).find_map(|_| read(&file, boot_id))
     }
 
     /// Whether the claims are still those.
@@ -140,17 +139,16 @@ impl View {
     }
 }
 
-fn read(file: &mut File, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
-    let mut bytes = Vec::new();
-    file.rewind().ok()?;
-    file.read_to_end(&mut bytes).ok()?;
-    let (head, claims) = Head::read_from_prefix(&bytes).ok()?;
+fn read(file: &File, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
+    let head = Head::read(file)?;
+    let len = usize::try_from(file.metadata().ok()?.len()).ok()?;
+    let mut claims = Claim::new_vec_zeroed(len.checked_sub(HEAD)? / CLAIM).ok()?;
+    file.read_exact_at(claims.as_mut_bytes(), HEAD as u64)
+        .ok()?;
     if !head.is_of(boot_id) || !head.is_settled() || Head::read(file) != Some(head) {
         return None;
     }
-    let claims = claims.chunks_exact(CLAIM);
-    let claims = claims.filter_map(|bytes| Claim::read_from_bytes(bytes).ok());
-    let claims = claims.filter(|claim| !claim.is_free()).collect();
+    claims.retain(|claim| !claim.is_free());
     Some((claims, ClaimsStamp(head.changes)))
 }
 

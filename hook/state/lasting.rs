@@ -3,35 +3,33 @@
 //! leaves it, so that containers have the same addresses afterwards; the purge of the package
 //! removes it.
 //!
-//! Leases are a file of frames (`frames.rs`), one when a name takes addresses and one when it gives
-//! them back. They are a preference only: whether an address is free is in the records. So nothing
-//! is synced, a frame that is lost or damaged costs a name its address, and a file that cannot be
+//! Leases are a file of [`Event`]s behind a head, one when a name takes an address and one when it gives
+//! it back. They are a preference only: whether an address is free is in the records. So nothing is
+//! synced, an event that is lost or damaged costs a name its address, and a file that cannot be
 //! written no container its start.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use ipnet::Ipv6Net;
+use zerocopy::{FromBytes, IntoBytes};
 
-use super::frames::{self, frames};
 use super::store::{LedgerLock, Store, View, private_dir, read_json, replace};
 use crate::error::{Context, Error, Kind, Result};
-use crate::types::lease::{Lease, Leases};
+use crate::types::lease::{Event, Lease, Leases};
 
 const ULA: &str = "ula.json";
 const LEASES: &str = "leases";
 
-/// To be another one whenever a [`Lease`] is written otherwise: postcard does not tell one from the
-/// next.
-const LAYOUT: u8 = 1;
+/// What the file begins with: to be another one whenever a field of [`Event`] changes.
+const HEAD: [u8; 24] = *b"oci-netkit leases 2\0\0\0\0\0";
+const EVENT: usize = size_of::<Event>();
 
-/// Bytes at which the file of leases is written anew without what is superseded; and how many of
-/// the newest it then has at most: 2,100 containers' with names of 12 letters, 650 with ones of 64.
-/// Every start reads all of it.
-const MOST_BYTES: u64 = 1 << 16;
-const KEPT_BYTES: usize = 3 << 14;
+/// Events at which the file of leases is written anew without what is superseded; and how many of
+/// the newest it then has at most. Every start reads all of it.
+const MOST_EVENTS: usize = 4096;
+const KEPT_EVENTS: usize = 3072;
 
 /// Tells whether a file of leases is still the one that was read: it only grows, or is replaced by
 /// another one.
@@ -75,18 +73,21 @@ impl View {
     #[must_use]
     pub fn leases(&self) -> Leases {
         let path = self.lasting_file(LEASES);
-        let mut bytes = frames::read(&path);
-        let mut damaged = 0;
-        let events = frames(&mut bytes).rev().filter_map(|frame| {
-            let event = event(frame);
-            damaged += usize::from(event.is_none());
-            event
+        let bytes = fs::read(&path).unwrap_or_else(|e| {
+            if e.kind() != ErrorKind::NotFound {
+                log::warn!("read {}: {e}", path.display());
+            }
+            Vec::new()
         });
-        let leases = Leases::newest_first(events);
-        if damaged > 0 {
-            log::warn!("{}: {damaged} damaged entries", path.display());
-        }
-        leases
+        let Some(events) = bytes.strip_prefix(&HEAD) else {
+            if !bytes.is_empty() {
+                log::warn!("{}: not a file of leases", path.display());
+            }
+            return Leases::default();
+        };
+        let events = events.chunks_exact(EVENT);
+        let events = events.filter_map(|bytes| Event::read_from_bytes(bytes).ok());
+        Leases::new(events.collect())
     }
 }
 
@@ -127,42 +128,33 @@ impl Store {
     fn append(&self, lease: &Lease) -> Result<()> {
         let path = self.view().lasting_file(LEASES);
         let what = || format!("write {}", path.display());
-        let mut file = frames::open(&path).with_context(what)?;
-        let len = file.metadata().with_context(what)?.len();
-        let frame = frame(&lease.name, &lease.addresses)?;
-        if len > MOST_BYTES {
-            return self.shorten(&frame);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(&path)
+            .with_context(what)?;
+        let len = usize::try_from(file.metadata().with_context(what)?.len()).unwrap_or(usize::MAX);
+        let mut head = [0; HEAD.len()];
+        let is_ours = file.read_exact(&mut head).is_ok() && head == HEAD;
+        let len = len.saturating_sub(HEAD.len());
+        // What was cut off would shift what follows.
+        if !is_ours || len % EVENT != 0 || len / EVENT > MOST_EVENTS {
+            return self.shorten(lease);
         }
-        file.write_all(&frame).with_context(what)
+        let events: Vec<Event> = Event::all(lease).collect();
+        file.write_all(events.as_bytes()).with_context(what)
     }
 
     /// Writes the file anew: only who had each address last, the newest of them, and `last`.
-    fn shorten(&self, last: &[u8]) -> Result<()> {
-        let leases = self.view().leases();
-        let mut newest = vec![last.to_vec()];
-        let mut len = last.len();
-        for (addr, name) in leases.oldest_first().rev() {
-            let frame = frame(name, &[addr])?;
-            len += frame.len();
-            if len > KEPT_BYTES {
-                break;
-            }
-            newest.push(frame);
-        }
-        newest.reverse();
+    fn shorten(&self, last: &Lease) -> Result<()> {
+        let leases = self.view().leases().then(Event::all(last));
+        let surplus = leases.events().len().saturating_sub(KEPT_EVENTS);
+        let kept = leases.events().get(surplus..).unwrap_or_default();
         let path = self.view().lasting_file(LEASES);
-        replace(&path, &newest.concat(), |_| Ok(()))
-    }
-}
-
-fn frame(name: &str, addresses: &[IpAddr]) -> Result<Vec<u8>> {
-    frames::frame(&(LAYOUT, name, addresses))
-}
-
-fn event(frame: &mut [u8]) -> Option<(&str, Vec<IpAddr>)> {
-    match postcard::from_bytes_cobs(frame) {
-        Ok((LAYOUT, name, addresses)) => Some((name, addresses)),
-        _ => None,
+        replace(&path, &[&HEAD, kept.as_bytes()].concat(), |_| Ok(()))
     }
 }
 

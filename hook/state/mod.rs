@@ -7,7 +7,6 @@
 pub mod claims;
 pub mod ended;
 pub mod engine;
-mod frames;
 pub mod fresh;
 pub mod lasting;
 pub mod lock;

@@ -39,19 +39,45 @@ impl AddrSet {
     pub fn has(&self, addr: IpAddr) -> bool {
         self.0.binary_search(&number(addr)).is_ok()
     }
-}
 
-impl FromIterator<IpAddr> for AddrSet {
-    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
-        let mut numbers: Vec<u128> = addresses.into_iter().map(number).collect();
-        numbers.sort_unstable();
+    /// The addresses of both.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        Self::of([self.0.as_slice(), &other.0].concat())
+    }
+
+    /// The lowest address of a range that is not in there.
+    #[must_use]
+    pub fn lowest_absent(&self, low: IpAddr, high: IpAddr) -> Option<IpAddr> {
+        let (low, high) = (number(low), number(high));
+        let from = self.0.partition_point(|n| *n < low);
+        let run = self.0.iter().skip(from).zip(low..=high);
+        let there = run.take_while(|(there, wanted)| *there == wanted).count();
+        let lowest = low.checked_add(there as u128)?;
+        (lowest <= high).then(|| unmapped(lowest.to_be_bytes()))
+    }
+
+    /// Of [`mapped`] ones.
+    pub(super) fn of_mapped(addresses: impl Iterator<Item = [u8; 16]>) -> Self {
+        Self::of(addresses.map(u128::from_be_bytes).collect())
+    }
+
+    /// Sorts what is in few runs in no time.
+    fn of(mut numbers: Vec<u128>) -> Self {
+        numbers.sort();
         numbers.dedup();
         Self(numbers)
     }
 }
 
-/// Of [`mapped`].
-pub(super) fn number(addr: IpAddr) -> u128 {
+impl FromIterator<IpAddr> for AddrSet {
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        Self::of_mapped(addresses.into_iter().map(mapped))
+    }
+}
+
+/// Of [`mapped`], in host byte order.
+fn number(addr: IpAddr) -> u128 {
     u128::from_be_bytes(mapped(addr))
 }
 

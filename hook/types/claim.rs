@@ -2,17 +2,16 @@
 //! those of a thousand. Pure.
 //!
 //! A claim says at a glance what cannot be in the way of a start; of what may be, the
-//! [`EndpointRecord`] tells. So names, containers and ports are hashes or sets of hashes here,
-//! which may speak of more than there is, never of less.
+//! [`EndpointRecord`] tells. So names, containers and ports are digests or sets of digests
+//! here, which may speak of more than there is, never of less.
 
-use std::hash::Hasher;
 use std::net::IpAddr;
 
-use fnv::FnvHasher;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::addr::{mapped, unmapped};
 use super::id::{ContainerId, EndpointId, NetnsCookie};
+use super::name::digest;
 use super::port::PortShare;
 use super::publish::Publication;
 use super::record::{EndpointRecord, Phase};
@@ -71,10 +70,10 @@ impl From<&EndpointRecord> for Claim {
         Self {
             cookie: record.cookie.0,
             host: record.host.map_or(0, |host| host.0),
-            name: hash(&record.name),
-            container: first.map_or(0, |m| hash(m.container_id.as_str())),
+            name: digest(&record.name),
+            container: first.map_or(0, |m| digest(m.container_id.as_str())),
             start_time: first.map_or(0, |m| m.start_time),
-            others: bits(others.iter().map(|m| hash(m.container_id.as_str()))),
+            others: bits(others.iter().map(|m| digest(m.container_id.as_str()))),
             ports: port_bits(&record.publish),
             addresses,
             id: record.id.0,
@@ -147,7 +146,7 @@ impl Claim {
 
     /// Those that have room here.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let there = self.addresses.into_iter().filter(|a| *a != NO_ADDRESS);
+        let there = self.addresses.into_iter().take_while(|a| *a != NO_ADDRESS);
         there.map(unmapped)
     }
 
@@ -182,8 +181,8 @@ impl Claim {
     /// Whether the container may live there, or nobody does.
     #[must_use]
     pub fn may_have(&self, container: &ContainerId) -> bool {
-        let hash = hash(container.as_str());
-        self.container == 0 || self.container == hash || self.others & bits([hash]) != 0
+        let digest = digest(container.as_str());
+        self.container == 0 || self.container == digest || self.others & bits([digest]) != 0
     }
 }
 
@@ -219,7 +218,7 @@ impl Interest {
     ) -> Self {
         Self {
             host: host.0,
-            name: hash(name),
+            name: digest(name),
             addresses: addresses.into_iter().map(mapped).collect(),
             ports: port_bits(publish),
         }
@@ -237,16 +236,9 @@ impl Interest {
     }
 }
 
-/// FNV-1a, never 0: as it is on disk, it must not change with the compiler.
-fn hash(text: &str) -> u64 {
-    let mut hasher = FnvHasher::default();
-    hasher.write(text.as_bytes());
-    hasher.finish().max(1)
-}
-
 /// A bit for each of so many numbers.
-fn bits(hashes: impl IntoIterator<Item = u64>) -> u64 {
-    hashes.into_iter().fold(0, |bits, n| bits | 1 << (n % 64))
+fn bits(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    numbers.into_iter().fold(0, |bits, n| bits | 1 << (n % 64))
 }
 
 fn port_bits(publish: &[Publication]) -> u64 {

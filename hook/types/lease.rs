@@ -1,12 +1,13 @@
 //! Who had which address: what `auto` goes by when it gives one out. Only a preference; who has an
 //! address now is in the records. Pure.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::addr::{AddrSet, number};
+use super::addr::{AddrSet, mapped, unmapped};
+use super::name::digest;
 
 /// One name that took, or gave back, its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,75 +18,87 @@ pub struct Lease {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A name that took, or gave back, an address: what the file of leases consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Event {
+    /// [`digest`] of the name, in host byte order: whose an address was is a preference only.
+    name: [u8; 8],
+    /// [`mapped`].
+    addr: [u8; 16],
+}
+
+impl Event {
+    /// Of each address.
+    pub fn all(lease: &Lease) -> impl Iterator<Item = Self> {
+        let name = digest(&lease.name).to_ne_bytes();
+        let addresses = lease.addresses.iter();
+        addresses.map(move |addr| Self {
+            name,
+            addr: mapped(*addr),
+        })
+    }
+
+    fn number(&self) -> u128 {
+        u128::from_be_bytes(self.addr)
+    }
+}
+
 /// Every address once, with who had it last. By the order of events, not by a clock: clocks are set
 /// back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leases {
     /// Oldest first.
-    last: Vec<(IpAddr, String)>,
-    /// All of these.
-    had: AddrSet,
+    last: Vec<Event>,
 }
 
 impl Leases {
     /// From events in their order, oldest first.
-    pub fn new(events: impl IntoIterator<Item = Lease>) -> Self {
-        let mut leases = Self::default();
-        leases.extend(events);
-        leases
-    }
-
-    /// From names and what they took or gave back, newest first: the others of an address need not
-    /// be kept.
-    pub fn newest_first<'e>(events: impl IntoIterator<Item = (&'e str, Vec<IpAddr>)>) -> Self {
-        let mut all: Vec<(u128, usize, IpAddr, &str)> = Vec::new();
-        for (name, addresses) in events {
-            for addr in addresses.into_iter().rev() {
-                all.push((number(addr), all.len(), addr, name));
+    #[must_use]
+    pub fn new(mut events: Vec<Event>) -> Self {
+        let mut by_address: Vec<(u128, usize)> =
+            events.iter().map(Event::number).zip(0..).collect();
+        by_address.sort();
+        let mut is_last = vec![true; events.len()];
+        for pair in by_address.windows(2) {
+            if let [(one, earlier), (other, _)] = pair {
+                is_last[*earlier] = one != other;
             }
         }
-        // The first of each address is who had it last.
-        all.sort_unstable_by_key(|(number, age, ..)| (*number, *age));
-        all.dedup_by_key(|(number, ..)| *number);
-        all.sort_unstable_by_key(|(_, age, ..)| Reverse(*age));
-        Self {
-            had: all.iter().map(|(_, _, addr, _)| *addr).collect(),
-            last: all
-                .into_iter()
-                .map(|(_, _, addr, name)| (addr, name.to_owned()))
-                .collect(),
-        }
+        let mut is_last = is_last.into_iter();
+        events.retain(|_| is_last.next().unwrap_or_default());
+        Self { last: events }
     }
 
     /// Adds what happened next.
-    pub fn extend(&mut self, events: impl IntoIterator<Item = Lease>) {
-        for Lease { name, addresses } in events {
-            self.last.retain(|(addr, _)| !addresses.contains(addr));
-            addresses.iter().for_each(|addr| self.had.insert(*addr));
-            let named = addresses.into_iter().map(|addr| (addr, name.clone()));
-            self.last.extend(named);
-        }
+    #[must_use]
+    pub fn then(mut self, events: impl IntoIterator<Item = Event>) -> Self {
+        self.last.extend(events);
+        Self::new(self.last)
     }
 
-    /// Whether somebody had it.
+    /// What somebody had.
     #[must_use]
-    pub fn has(&self, addr: IpAddr) -> bool {
-        self.had.has(addr)
+    pub fn addresses(&self) -> AddrSet {
+        AddrSet::of_mapped(self.last.iter().map(|e| e.addr))
     }
 
     /// What a name had and nobody had since, newest first.
-    pub fn of<'l>(&'l self, name: &'l str) -> impl Iterator<Item = IpAddr> + 'l {
-        let mine = self
-            .last
-            .iter()
-            .rev()
-            .filter(move |(_, holder)| holder == name);
-        mine.map(|(addr, _)| *addr)
+    pub fn of(&self, name: &str) -> impl Iterator<Item = IpAddr> {
+        let name = digest(name).to_ne_bytes();
+        let mine = self.last.iter().rev().filter(move |e| e.name == name);
+        mine.map(|e| unmapped(e.addr))
     }
 
     /// All of them, the one that was not used for the longest time first.
-    pub fn oldest_first(&self) -> impl DoubleEndedIterator<Item = (IpAddr, &str)> {
-        self.last.iter().map(|(addr, name)| (*addr, name.as_str()))
+    pub fn oldest_first(&self) -> impl DoubleEndedIterator<Item = IpAddr> {
+        self.last.iter().map(|e| unmapped(e.addr))
+    }
+
+    /// The last event of each address, oldest first.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.last
     }
 }
 
@@ -94,32 +107,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whichever_end_is_first_the_last_holder_of_each_address_is_known() {
+    fn the_last_holder_of_each_address_is_known() {
         let addr = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let event = |name: &str, list: &[u8]| Lease {
+            name: name.into(),
+            addresses: list.iter().map(|n| addr(*n)).collect(),
+        };
         let events = [
-            ("a", vec![2, 3]),
-            ("b", vec![2]),
-            ("a", vec![3]),
-            ("c", vec![4, 5]),
+            event("a", &[2, 3]),
+            event("b", &[2]),
+            event("a", &[3]),
+            event("c", &[5, 4]),
         ];
-        let addresses = |list: &[u8]| list.iter().map(|n| addr(*n)).collect::<Vec<_>>();
-        let forward = Leases::new(events.iter().map(|(name, list)| Lease {
-            name: (*name).into(),
-            addresses: addresses(list),
-        }));
-        let all: Vec<_> = forward.oldest_first().collect();
-        assert_eq!(
-            all,
-            [
-                (addr(2), "b"),
-                (addr(3), "a"),
-                (addr(4), "c"),
-                (addr(5), "c")
-            ]
-        );
-        let newest = events.iter().rev();
-        let backward = Leases::newest_first(newest.map(|(name, list)| (*name, addresses(list))));
-        assert_eq!(backward, forward);
-        assert!(forward.has(addr(5)) && !forward.has(addr(6)));
+        let all: Vec<Event> = events.iter().flat_map(Event::all).collect();
+        let leases = Leases::new(all.clone());
+        let order: Vec<_> = leases.oldest_first().collect();
+        assert_eq!(order, [2, 3, 5, 4].map(addr));
+        let of = |name: &str| leases.of(name).collect::<Vec<_>>();
+        assert_eq!(of("a"), [addr(3)]);
+        assert_eq!(of("b"), [addr(2)]);
+        assert_eq!(of("c"), [4, 5].map(addr));
+        assert!(of("d").is_empty());
+        let had = leases.addresses();
+        assert!(had.has(addr(5)) && !had.has(addr(6)));
+        // One after the other is the same.
+        let one_by_one = all.into_iter().fold(Leases::default(), |l, e| l.then([e]));
+        assert_eq!(one_by_one, leases);
     }
 }

@@ -1,7 +1,9 @@
 //! Names of network devices and endpoints. Pure.
 
 use std::fmt;
+use std::hash::Hasher;
 
+use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -122,4 +124,13 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     rows[a.len()][b.len()]
+}
+
+/// A number for a name, for files of many: FNV-1a, which does not change with the compiler. Never 0.
+/// Two names may have the same.
+#[must_use]
+pub(super) fn digest(name: &str) -> u64 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(name.as_bytes());
+    hasher.finish().max(1)
 }

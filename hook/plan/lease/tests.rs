@@ -1,10 +1,10 @@
 use super::*;
-use crate::types::lease::Lease;
+use crate::types::lease::{Event, Lease};
 use crate::types::reach::Reach;
 
 fn free(prefix: &str, taken: &[&str]) -> Option<String> {
     let taken: AddrSet = taken.iter().map(|a| a.parse().unwrap()).collect();
-    first_free(&prefix.parse().unwrap(), |a| taken.has(a)).map(|a| a.to_string())
+    first_free(&prefix.parse().unwrap(), &taken).map(|a| a.to_string())
 }
 
 #[test]
@@ -49,7 +49,8 @@ fn event(name: &str, addresses: &[&str]) -> Lease {
 
 /// What a name is given of pools, after these events and with these addresses taken.
 fn given(name: &str, events: &[(&str, &[&str])], taken: &[&str], pools: &[&str]) -> Option<String> {
-    let leases = Leases::new(events.iter().map(|(name, addrs)| event(name, addrs)));
+    let events: Vec<Lease> = events.iter().map(|(n, addrs)| event(n, addrs)).collect();
+    let leases = Leases::new(events.iter().flat_map(Event::all).collect());
     let taken = taken.iter().map(|a| a.parse().unwrap()).collect();
     let pools: Vec<Pool> = pools.iter().map(|p| pool(p)).collect();
     let mut giver = Giver::new(name, &leases, taken);

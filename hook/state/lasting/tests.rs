@@ -85,13 +85,15 @@ fn lease(name: &str, addresses: &[&str]) -> Lease {
     }
 }
 
-/// "name address", oldest first.
+/// Addresses, oldest first.
 fn known(store: &Store) -> Vec<String> {
     let leases = store.view().leases();
-    let shown = leases
-        .oldest_first()
-        .map(|(addr, name)| format!("{name} {addr}"));
-    shown.collect()
+    leases.oldest_first().map(|addr| addr.to_string()).collect()
+}
+
+fn of(store: &Store, name: &str) -> Vec<String> {
+    let leases = store.view().leases();
+    leases.of(name).map(|addr| addr.to_string()).collect()
 }
 
 #[test]
@@ -110,41 +112,43 @@ fn taking_and_giving_back_is_remembered_in_order_for_good() {
     store
         .reserve(&lock, &record(6, "db", "2001:db8::2/128"))
         .unwrap();
-    assert_eq!(known(&store), ["web 192.0.2.2", "db 2001:db8::2"]);
+    assert_eq!(known(&store), ["192.0.2.2", "2001:db8::2"]);
     store.remove(&lock, NetnsCookie(5), "boot").unwrap();
     store.remove(&lock, NetnsCookie(5), "boot").unwrap();
-    let now = ["db 2001:db8::2", "web 192.0.2.2"];
-    assert_eq!(known(&store), now);
+    assert_eq!(known(&store), ["2001:db8::2", "192.0.2.2"]);
     store.remove(&lock, NetnsCookie(6), "boot").unwrap();
     store.destroy(lock).unwrap();
     let (store, _lock) = place.store();
-    assert_eq!(known(&store), ["web 192.0.2.2", "db 2001:db8::2"]);
+    assert_eq!(known(&store), ["192.0.2.2", "2001:db8::2"]);
+    assert_eq!(of(&store, "web"), ["192.0.2.2"]);
+    assert_eq!(of(&store, "db"), ["2001:db8::2"]);
     let file = place.0.lasting_dir.join(LEASES);
     assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
 }
 
 #[test]
-fn damage_costs_the_damaged_entries_only() {
-    let place = Place::new("entries");
+fn damage_costs_what_is_damaged_only() {
+    let place = Place::new("damage");
     let (store, _lock) = place.store();
-    store.note(&lease("web", &["192.0.2.2"]));
     let file = place.0.lasting_dir.join(LEASES);
-    let mut bytes = fs::read(&file).unwrap();
-    let other_layout = frames::frame(&(LAYOUT + 1, "x", [IpAddr::from([192, 0, 2, 9])])).unwrap();
-    let cut = frame("cut", &[IpAddr::from([192, 0, 2, 8])]).unwrap();
-    bytes.extend(
-        [
-            &b"\0\0\0nonsense\0\xff\0"[..],
-            &other_layout,
-            &cut[..cut.len() - 3],
-        ]
-        .concat(),
-    );
-    fs::write(&file, bytes).unwrap();
-    store.note(&lease("db", &["192.0.2.3"]));
-    assert_eq!(known(&store), ["web 192.0.2.2", "db 192.0.2.3"]);
-    fs::write(&file, "").unwrap();
-    assert_eq!(known(&store), [""; 0]);
+    store.note(&lease("web", &["192.0.2.2", "2001:db8::2"]));
+    let whole = fs::read(&file).unwrap();
+    for cut in 0..whole.len() {
+        fs::write(&file, &whole[..cut]).unwrap();
+        store.note(&lease("db", &["192.0.2.3"]));
+        let before = ["192.0.2.2", "2001:db8::2"].iter();
+        let before = before.take(cut.saturating_sub(HEAD.len()) / EVENT);
+        let wanted: Vec<&str> = before.copied().chain(["192.0.2.3"]).collect();
+        assert_eq!(known(&store), wanted, "cut off at {cut}");
+        assert_eq!(of(&store, "db"), ["192.0.2.3"]);
+    }
+    // As a power cut leaves it, and of an older version.
+    for bytes in [&b""[..], &[0; 4096], b"\0\x01web\0"] {
+        fs::write(&file, bytes).unwrap();
+        assert_eq!(known(&store), [""; 0]);
+        store.note(&lease("db", &["192.0.2.3"]));
+        assert_eq!(known(&store), ["192.0.2.3"]);
+    }
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     assert_eq!(
@@ -160,22 +164,22 @@ fn the_file_stays_small_and_keeps_the_newest() {
     let place = Place::new("size");
     let (store, _lock) = place.store();
     let file = place.0.lasting_dir.join(LEASES);
-    let len = || fs::metadata(&file).map_or(0, |m| m.len());
+    let count = || (fs::read(&file).unwrap().len() - HEAD.len()) / EVENT;
     store.note(&lease("first", &["192.0.2.2"]));
-    for n in 0..4_000u32 {
-        let name = format!("{n:064}");
+    for n in 0..8_000u32 {
         store.note(&Lease {
-            name,
+            name: format!("{n:064}"),
             addresses: vec![std::net::Ipv4Addr::from_bits(0x0a57_8000 + n).into()],
         });
-        assert!(len() <= MOST_BYTES + 200, "{}", len());
+        assert!(count() <= MOST_EVENTS + 1, "{}", count());
     }
     let known = known(&store);
-    assert!(known.len() > 600, "{}", known.len());
-    assert!(
-        known.last().unwrap().ends_with(" 10.87.143.159"),
-        "{:?}",
-        known.last()
-    );
-    assert!(!known.iter().any(|k| k.starts_with("first")));
+    assert!(known.len() >= KEPT_EVENTS, "{}", known.len());
+    assert_eq!(known.last().unwrap(), "10.87.159.63");
+    assert!(of(&store, "first").is_empty());
+    // The same again and again is one.
+    for _ in 0..2 * MOST_EVENTS {
+        store.note(&lease("again", &["192.0.2.9"]));
+    }
+    assert!(of(&store, "again") == ["192.0.2.9"] && known.len() <= MOST_EVENTS);
 }
