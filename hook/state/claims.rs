@@ -3,8 +3,8 @@
 //!
 //! The records are what counts. The file has a head, and the [`Claim`] of each endpoint where its id
 //! says. Claims are written under the ledger lock. One is there before its record and as long as that,
-//! and is settled no sooner: a killed process leaves claims of more than there is, never of less,
-//! and what it was at is not active.
+//! has a container no later and is active no sooner: a killed process leaves claims of more than
+//! there is, never of less, and what it was building or taking down is not active.
 //!
 //! Who only reads takes no lock: the head counts changes, and an odd number says that one is under way.
 //! A process that was killed in between leaves it odd, and who writes next begins the file anew, from
@@ -22,7 +22,7 @@ use super::store::{LedgerLock, Store, View, remove_file, replace};
 use crate::error::{Context, Error, Kind, Result};
 use crate::facts::Ledger;
 use crate::types::claim::{Claim, Interest};
-use crate::types::id::EndpointId;
+use crate::types::id::{EndpointId, NetnsCookie};
 use crate::types::lease::Leases;
 use crate::types::record::{EndpointRecord, Phase};
 
@@ -139,6 +139,22 @@ impl View {
     }
 }
 
+impl View {
+    /// Whether there are records of just these, as far as their names tell, and those that are not
+    /// active say so themselves.
+    fn is_told(&self, claims: &[Claim]) -> Result<bool> {
+        let mut records = self.with_records()?;
+        let mut claimed: Vec<NetnsCookie> = claims.iter().map(Claim::cookie).collect();
+        records.sort_unstable();
+        claimed.sort_unstable();
+        let says = |claim: &Claim| {
+            let record = self.find(claim.cookie()).ok().flatten();
+            record.is_some_and(|record| Claim::from(&record) == *claim)
+        };
+        Ok(records == claimed && claims.iter().all(|c| c.is_active() || says(c)))
+    }
+}
+
 fn read(file: &File, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
     let head = Head::read(file)?;
     let len = usize::try_from(file.metadata().ok()?.len()).ok()?;
@@ -153,15 +169,17 @@ fn read(file: &File, boot_id: &str) -> Option<(Vec<Claim>, ClaimsStamp)> {
 }
 
 impl Store {
-    /// Writes the record of an endpoint, with its claim.
+    /// Writes the record of an endpoint, with its claim; `before` is what was on record.
     pub(super) fn write_claimed(
         &self,
         lock: &LedgerLock,
         record: &EndpointRecord,
+        before: Option<&EndpointRecord>,
         write: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
         let claim = || self.write_claim(lock, record, Claim::from(record));
-        if record.phase == Phase::Active {
+        let is_joined = before.is_some_and(|b| b.members.len() < record.members.len());
+        if record.phase == Phase::Active && !is_joined {
             write()?;
             claim()
         } else {
@@ -230,6 +248,9 @@ impl Store {
         }
         let (there, _) = self.view().claims(boot_id).unzip();
         let there = there.unwrap_or_default();
+        if self.view().is_told(&there)? {
+            return Ok(());
+        }
         // It may well be running.
         let is_unreadable = |claim: &&Claim| self.view().find(claim.cookie()).is_err();
         let unreadable: Vec<Claim> = there.iter().filter(is_unreadable).copied().collect();

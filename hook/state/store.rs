@@ -176,6 +176,20 @@ impl View {
         Ok(files)
     }
 
+    /// Namespaces that have a record, in no order.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub(super) fn with_records(&self) -> Result<Vec<NetnsCookie>> {
+        let mut found = Vec::new();
+        for_names(&self.endpoints_dir(), |name| {
+            if let Some((cookie, "json")) = cookie_and_extension(name) {
+                found.push(cookie);
+            }
+        })?;
+        Ok(found)
+    }
+
     /// Whether one of the records is so, or cannot be read and may be. Reads no further than needed.
     ///
     /// # Errors
@@ -356,7 +370,7 @@ impl Store {
         };
         self.note(&record.lease());
         let path = self.view.record_path(record.cookie);
-        let written = self.write_claimed(lock, &record, || write_json(&path, &record));
+        let written = self.write_claimed(lock, &record, None, || write_json(&path, &record));
         if written.is_err() {
             // The first error is the one to tell.
             let _ = self.end_claim(lock, &record);
@@ -376,7 +390,7 @@ impl Store {
                 if Claim::from(&r) == Claim::from(record) {
                     write()
                 } else {
-                    self.write_claimed(lock, record, write)
+                    self.write_claimed(lock, record, Some(&r), write)
                 }
             }
             _ => Err(Error::new(

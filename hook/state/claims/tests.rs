@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::state::Paths;
 use crate::state::lock::Deadline;
-use crate::types::id::{ContainerId, NetnsCookie};
+use crate::types::id::ContainerId;
 use crate::types::record::Member;
 
 /// A store of its own that goes with the test.
@@ -207,7 +207,6 @@ fn a_killed_process_leaves_claims_of_more_than_there_is() {
     let place = Place::new("killed");
     let mut record = place.start(5);
     place.start(6);
-    let active = fs::read(place.file()).unwrap();
     // Before the record of a new one was written.
     fs::remove_file(place.record_file(6)).unwrap();
     assert_eq!(place.read().unwrap().len(), 2);
@@ -234,7 +233,26 @@ fn a_killed_process_leaves_claims_of_more_than_there_is() {
     assert!(!place.read().unwrap()[0].is_active());
     place.mend();
     assert!(place.read().unwrap()[0].is_active());
-    assert_ne!(fs::read(place.file()).unwrap(), active);
+    // Between the claim and the record of one that a container joins, or leaves.
+    let alone = place.start(7);
+    let mut joined = alone.clone();
+    joined.members = ["first", "second"].map(member).to_vec();
+    let killed = |record: &EndpointRecord, before: &EndpointRecord| {
+        let no = || Err(Error::new(Kind::Internal, "killed"));
+        let lock = place.lock();
+        let store = &place.store;
+        store
+            .write_claimed(&lock, record, Some(before), no)
+            .unwrap_err();
+        let id = ContainerId::new("second").unwrap();
+        place.read().unwrap()[1].may_have(&id)
+    };
+    let mut first = alone.clone();
+    first.members = vec![member("first")];
+    place.store.update(&place.lock(), &first).unwrap();
+    assert!(killed(&joined, &first));
+    place.store.update(&place.lock(), &joined).unwrap();
+    assert!(killed(&first, &joined));
 }
 
 #[test]
