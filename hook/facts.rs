@@ -186,6 +186,8 @@ pub struct Ledger {
     pub claims: Vec<Claim>,
     /// Of those that may be in the way of a start; to others than a start, of all.
     pub records: Vec<EndpointRecord>,
+    /// Of those that may have what a start asks for, where the record cannot be read.
+    pub unreadable: Vec<Claim>,
     /// Who had which address, also before this boot; read only by who gives addresses out.
     pub leases: Leases,
 }
@@ -197,6 +199,7 @@ impl Ledger {
         Self {
             claims: records.iter().map(Claim::from).collect(),
             records,
+            unreadable: Vec::new(),
             leases,
         }
     }
@@ -212,6 +215,7 @@ impl Ledger {
     pub fn forget(&mut self, is_gone: impl Fn(NetnsCookie) -> bool) {
         self.claims.retain(|c| !is_gone(c.cookie()));
         self.records.retain(|r| !is_gone(r.cookie));
+        self.unreadable.retain(|c| !is_gone(c.cookie()));
     }
 }
 

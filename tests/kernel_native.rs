@@ -27,7 +27,7 @@ mod root {
     use oci_netkit::kernel::{probe, sysctl, whole};
     use oci_netkit::plan::reconcile::Uplinks;
     use oci_netkit::plan::revise::PolicyWord;
-    use oci_netkit::plan::step::{Ipv4Setting, MapSpec, NatSpec, Step, Undo};
+    use oci_netkit::plan::step::{Ipv4Setting, MapSpec, NatSpec, RouteSpec, Side, Step, Undo};
     use oci_netkit::state::store::Store;
     use oci_netkit::types::claim::Claim;
     use oci_netkit::types::id::EndpointId;
@@ -170,6 +170,21 @@ mod root {
         let named = [named];
         let one_by_one = sorted(look(&facts, &many, &named));
         assert_eq!(one_by_one, sorted(look(&facts, &[], &named)));
+        // An address that has a route of somebody else's is another one's to avoid.
+        let mut builder = RealHost::new(&host.paths, record.clone(), None);
+        let error = builder
+            .run(&Step::AddRoute {
+                side: Side::Primary,
+                route: RouteSpec {
+                    destination: "192.0.2.8/32".parse().unwrap(),
+                    source: None,
+                },
+            })
+            .unwrap_err();
+        assert_eq!(
+            error.taken(),
+            ["192.0.2.8".parse::<std::net::IpAddr>().unwrap()]
+        );
         let claims = [claim];
         let found = look(&facts, &claims, &[]);
         assert_eq!(

@@ -548,6 +548,14 @@ fn the_last_endpoint_of_a_full_host_is_planned_and_no_more() {
         last.contains("- deliver to 10.87.144.1 (masquerade)"),
         "{last}"
     );
+    // Who may have what is asked for is not told from who has it.
+    ledger.unreadable = ledger.claims[..1].to_vec();
+    let refused = show(&decide(&ledger, &host));
+    assert!(
+        refused.contains("endpoint 0 may have the name, an address or a port")
+            && refused.contains("gc"),
+        "{refused}"
+    );
 }
 
 #[test]

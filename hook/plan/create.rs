@@ -72,6 +72,7 @@ pub(super) fn create(
         .and_then(|w| w.name.clone())
         .unwrap_or_else(|| request.container_id.as_str().to_owned());
     check_name(&name, ledger, &mut faults);
+    check_unreadable(ledger, &mut faults);
     let known = uplinks.clone().unwrap_or_default();
     let pools_in_effect = pools::in_effect(config, host);
     if let Some(wishes) = &wishes {
@@ -176,6 +177,19 @@ fn check_name(name: &str, ledger: &Ledger, faults: &mut ErrorList) {
         faults.push(Error::new(Kind::Conflict, message).with_hint(
             "choose another io.oci-netkit.name, or `oci-netkit gc` if that container has ended",
         ));
+    }
+}
+
+/// Who may have the same is not told from who has it.
+fn check_unreadable(ledger: &Ledger, faults: &mut ErrorList) {
+    for claim in &ledger.unreadable {
+        let message = format!(
+            "endpoint {} may have the name, an address or a port that is asked for, and its record \
+             cannot be read",
+            claim.id()
+        );
+        let hint = "`oci-netkit gc` names the file; ask for others meanwhile";
+        faults.push(Error::new(Kind::Conflict, message).with_hint(hint));
     }
 }
 

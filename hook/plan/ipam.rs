@@ -208,10 +208,6 @@ impl<'c> Field<'c> {
                 format!("{addr} belongs to {}", holder.in_words()),
             ));
         }
-        if self.ledger.addresses().any(|a| a == addr) {
-            let message = format!("{addr} belongs to an endpoint whose record cannot be read");
-            return Err(fault(Kind::Conflict, message).with_hint("`oci-netkit gc` tells which"));
-        }
         if self.host.addresses.iter().any(|a| a.net.addr() == addr) {
             let link = self.link_name(addr);
             return Err(fault(

@@ -84,7 +84,7 @@ struct Seen {
     interest: Interest,
     /// The endpoints but those that were found dead.
     known: Ledger,
-    /// Of their claims; `None` if these are not on file.
+    /// Of their claims; `None` if these are not on file, or the record of one is missing.
     claims_stamp: Option<ClaimsStamp>,
     found: Found,
     leases_stamp: LeasesStamp,

@@ -28,7 +28,7 @@ use crate::types::record::{EndpointRecord, Phase};
 
 const CLAIMS: &str = "claims";
 
-/// "nkclaims" and its version: to be another one whenever a field of [`Head`] or [`Claim`] changes.
+/// With its version at the end: to be another one whenever a field of [`Head`] or [`Claim`] changes.
 const LAYOUT: [u8; 8] = *b"nkclaim3";
 
 /// How often a reader looks again while somebody writes.
@@ -105,7 +105,8 @@ impl View {
     }
 
     /// The endpoints of this boot, as far as they concern a start, without the leases; all of them
-    /// where the file of claims does not say, hence has no stamp.
+    /// where the file of claims does not say. No stamp then, nor where a record is missing: a claim
+    /// is there first, so who looks without the lock may be just before it.
     ///
     /// # Errors
     /// As [`View::contents`].
@@ -117,13 +118,26 @@ impl View {
         let Some((claims, stamp)) = self.claims(boot_id) else {
             return Ok((self.ledger(boot_id)?, None));
         };
-        let records = self.records_of(&claims, boot_id, |claim| interest.concerns(claim));
+        let concerned: Vec<Claim> = claims
+            .iter()
+            .filter(|claim| interest.concerns(claim))
+            .copied()
+            .collect();
+        let records = self.records_of(&concerned, boot_id, |_| true);
+        let is_whole = records.len() == concerned.len();
+        let is_unreadable = |c: &Claim| interest.may_meet(c) && self.find(c.cookie()).is_err();
+        let unreadable = if is_whole {
+            Vec::new()
+        } else {
+            concerned.into_iter().filter(is_unreadable).collect()
+        };
         let ledger = Ledger {
             claims,
             records,
+            unreadable,
             leases: Leases::default(),
         };
-        Ok((ledger, Some(stamp)))
+        Ok((ledger, is_whole.then_some(stamp)))
     }
 
     /// Records of some of the endpoints. One that cannot be read is missing.
@@ -137,9 +151,7 @@ impl View {
         let found = wanted.filter_map(|claim| self.find(claim.cookie()).ok().flatten());
         found.filter(|record| record.boot_id == boot_id).collect()
     }
-}
 
-impl View {
     /// Whether there are records of just these, as far as their names tell, and those that are not
     /// active say so themselves.
     fn is_told(&self, claims: &[Claim]) -> Result<bool> {

@@ -58,10 +58,8 @@ pub struct Claim {
 
 impl From<&EndpointRecord> for Claim {
     fn from(record: &EndpointRecord) -> Self {
-        let (first, others) = match record.members.split_first() {
-            Some((first, others)) => (Some(first), others),
-            None => (None, &[][..]),
-        };
+        let first = record.members.first();
+        let others = record.members.iter().skip(1);
         let mut addresses = [NO_ADDRESS; ADDRESSES];
         for (place, net) in addresses.iter_mut().zip(&record.addresses) {
             *place = mapped(net.addr());
@@ -73,7 +71,7 @@ impl From<&EndpointRecord> for Claim {
             name: digest(&record.name),
             container: first.map_or(0, |m| digest(m.container_id.as_str())),
             start_time: first.map_or(0, |m| m.start_time),
-            others: bits(others.iter().map(|m| digest(m.container_id.as_str()))),
+            others: bits(others.map(|m| digest(m.container_id.as_str()))),
             ports: port_bits(&record.publish),
             addresses,
             id: record.id.0,
@@ -228,10 +226,14 @@ impl Interest {
     /// port, lives on another host, or has more addresses than its claim says.
     #[must_use]
     pub fn concerns(&self, claim: &Claim) -> bool {
+        self.may_meet(claim) || (claim.host != 0 && claim.host != self.host) || claim.has_more != 0
+    }
+
+    /// Whether it may have the same name, address or port.
+    #[must_use]
+    pub fn may_meet(&self, claim: &Claim) -> bool {
         claim.name == self.name
             || claim.ports & self.ports != 0
-            || (claim.host != 0 && claim.host != self.host)
-            || claim.has_more != 0
             || self.addresses.iter().any(|a| claim.addresses.contains(a))
     }
 }

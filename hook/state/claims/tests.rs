@@ -144,6 +144,28 @@ fn a_start_reads_the_records_that_concern_it() {
 }
 
 #[test]
+fn a_claim_that_may_be_in_the_way_without_its_record_is_looked_at_again() {
+    let place = Place::new("missing");
+    place.start(1);
+    place.start(2);
+    let view = place.store.view();
+    let look = |name: &str| {
+        let interest = Interest::new(NetnsCookie(1), name, None, &[]);
+        let (ledger, stamp) = view.ledger_for("boot", &interest).unwrap();
+        let unreadable = ledger.unreadable.iter().map(|c| c.id().0);
+        (unreadable.collect::<Vec<_>>(), stamp.is_some())
+    };
+    assert_eq!(look("c2"), (vec![], true));
+    // As long as another start has not written it.
+    fs::remove_file(place.record_file(2)).unwrap();
+    assert_eq!(look("c2"), (vec![], false));
+    assert_eq!(look("new"), (vec![], true));
+    fs::write(place.record_file(2), "{").unwrap();
+    assert_eq!(look("c2"), (vec![2], false));
+    assert_eq!(look("new"), (vec![], true));
+}
+
+#[test]
 fn every_change_has_a_stamp_of_its_own() {
     let place = Place::new("stamp");
     let view = place.store.view();
