@@ -1,7 +1,7 @@
 //! Takes away what ended containers and killed hooks left: called by poststop, by every create and
 //! by `gc`. `plan/teardown.rs` decides what that is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
 
 use super::environment::Environment;
@@ -135,12 +135,17 @@ pub enum Asked {
 const FEW: usize = 8;
 
 impl Asked {
-    fn has(self, index: usize, count: usize, claim: &Claim) -> bool {
-        let first = std::process::id() as usize % count;
-        match self {
-            Self::All => true,
-            Self::Few(own) => claim.cookie() == own || (count + index - first) % count < FEW,
-        }
+    fn of(self, claims: &[Claim]) -> Vec<Claim> {
+        let Self::Few(own) = self else {
+            return claims.to_vec();
+        };
+        let count = claims.len();
+        let first = std::process::id() as usize;
+        let few = (first..first + FEW.min(count)).map(|n| n % count);
+        let own = claims.iter().position(|claim| claim.cookie() == own);
+        let indexes: BTreeSet<usize> = few.chain(own).collect();
+        let asked = indexes.iter().filter_map(|index| claims.get(*index));
+        asked.copied().collect()
     }
 }
 
@@ -163,11 +168,8 @@ pub fn without_dead(
     asked: Asked,
     records: impl Fn(&[Claim]) -> Vec<EndpointRecord>,
 ) -> Found {
-    let count = ledger.claims.len();
-    let all = ledger.claims.iter().enumerate();
-    let asked =
-        all.filter(|(index, claim)| asked.has(*index, count, claim) && may_have_ended(claim));
-    let asked: Vec<Claim> = asked.map(|(_, claim)| *claim).collect();
+    let mut asked = asked.of(&ledger.claims);
+    asked.retain(may_have_ended);
     let mut found = Found {
         dead: Vec::new(),
         is_unsettled: !ledger.claims.iter().all(Claim::is_active),
