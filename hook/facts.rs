@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use crate::types::claim::Claim;
+use crate::types::addr::{AddrSet, mapped};
+use crate::types::claim::{self, Claim};
 use crate::types::engine::Engine;
 use crate::types::id::NetnsCookie;
 use crate::types::lease::Leases;
@@ -204,11 +205,13 @@ impl Ledger {
         }
     }
 
-    /// Addresses of endpoints; some twice.
-    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let of_claims = self.claims.iter().flat_map(Claim::addresses);
+    /// Addresses of endpoints.
+    #[must_use]
+    pub fn addresses(&self) -> AddrSet {
+        let of_claims = claim::addresses(&self.claims);
+        // Of more than a claim has room for.
         let of_records = self.records.iter().flat_map(|r| &r.addresses);
-        of_claims.chain(of_records.map(IpNet::addr))
+        AddrSet::of_mapped(of_claims.chain(of_records.map(|net| mapped(net.addr()))))
     }
 
     /// Goes on without some.

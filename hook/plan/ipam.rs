@@ -82,15 +82,17 @@ impl<'c> Field<'c> {
             AddressWish::Static { addr, .. } => Some(*addr),
             _ => None,
         });
-        self.ledger
-            .addresses()
-            .chain(self.host.addresses.iter().map(|a| a.net.addr()))
-            .chain(self.host.neighbours.iter().copied())
-            .chain(routes.filter_map(single))
-            .chain(gateways)
-            .chain(lan::networks(self.host, self.uplinks).flat_map(|n| n.edges()))
-            .chain(wished)
-            .collect()
+        let of_host = self.host.addresses.iter().map(|a| a.net.addr());
+        let mut taken = self.ledger.addresses();
+        taken.extend(
+            of_host
+                .chain(self.host.neighbours.iter().copied())
+                .chain(routes.filter_map(single))
+                .chain(gateways)
+                .chain(lan::networks(self.host, self.uplinks).flat_map(|n| n.edges()))
+                .chain(wished),
+        );
+        taken
     }
 
     /// Addresses outside the pools that are somebody's, and that nobody says are routed here.

@@ -23,8 +23,6 @@ pub(super) struct Giver<'a> {
     leases: &'a Leases,
     /// That cannot be given out.
     taken: AddrSet,
-    /// Those, and what somebody had.
-    used: AddrSet,
 }
 
 impl<'a> Giver<'a> {
@@ -33,7 +31,6 @@ impl<'a> Giver<'a> {
         Self {
             name,
             leases,
-            used: taken.union(&leases.addresses()),
             taken,
         }
     }
@@ -44,7 +41,6 @@ impl<'a> Giver<'a> {
             .again(pools)
             .or_else(|| pools.iter().find_map(|p| Some((self.next(&p.prefix)?, *p))))?;
         self.taken.insert(lease.0);
-        self.used.insert(lease.0);
         Some(lease)
     }
 
@@ -57,7 +53,7 @@ impl<'a> Giver<'a> {
     }
 
     fn next(&self, prefix: &IpNet) -> Option<IpAddr> {
-        first_free(prefix, &self.used).or_else(|| {
+        first_free(prefix, [&self.taken, self.leases.addresses()]).or_else(|| {
             let addresses = self.leases.oldest_first();
             let mut in_pool = addresses.filter(|a| prefix.contains(a));
             in_pool.find(|a| !self.taken.has(*a))
@@ -65,13 +61,13 @@ impl<'a> Giver<'a> {
     }
 }
 
-/// The lowest address of a prefix that may be given out and is not taken.
+/// The lowest address of a prefix that may be given out and is in neither set.
 ///
 /// IPv4 leaves out network, broadcast and the first address, which people expect to be a router's;
 /// IPv6 the subnet-router anycast address (RFC 4291, 2.6.1).
-fn first_free(prefix: &IpNet, taken: &AddrSet) -> Option<IpAddr> {
+fn first_free(prefix: &IpNet, sets: [&AddrSet; 2]) -> Option<IpAddr> {
     let is_wide = prefix.max_prefix_len() - prefix.prefix_len() >= 2;
-    let (low, high) = match prefix {
+    let (mut lowest, high) = match prefix {
         IpNet::V4(v4) => {
             let (low, high) = (v4.network().to_bits(), v4.broadcast().to_bits());
             let (low, high) = if is_wide {
@@ -86,5 +82,12 @@ fn first_free(prefix: &IpNet, taken: &AddrSet) -> Option<IpAddr> {
             (Ipv6Addr::from(low).into(), v6.broadcast().into())
         }
     };
-    taken.lowest_absent(low, high)
+    loop {
+        let [one, other] = sets;
+        let absent = one.lowest_absent(lowest, high)?;
+        lowest = other.lowest_absent(absent, high)?;
+        if lowest == absent {
+            return Some(lowest);
+        }
+    }
 }

@@ -45,7 +45,7 @@ pub fn locate(remote: IpAddr, host: &HostFacts, ledger: &Ledger, uplinks: &[u32]
     if remote.is_multicast() {
         return Place::At(Scope::Multicast);
     }
-    if ledger.addresses().any(|addr| addr == remote) {
+    if ledger.addresses().has(remote) {
         return Place::At(Scope::Containers);
     }
     if is_link_local(remote) {

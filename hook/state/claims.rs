@@ -203,7 +203,7 @@ impl Store {
     /// After its record is gone; removes the file with the last one.
     pub(super) fn end_claim(&self, lock: &LedgerLock, record: &EndpointRecord) -> Result<()> {
         if self.view().has_records()? {
-            self.write_claim(lock, record, Claim::FREE)
+            self.write_claim(lock, record, Claim::free())
         } else {
             remove_file(&self.view().file(CLAIMS))
         }

@@ -8,12 +8,12 @@
 //! synced, an event that is lost or damaged costs a name its address, and a file that cannot be
 //! written no container its start.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use ipnet::Ipv6Net;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::store::{LedgerLock, Store, View, private_dir, read_json, replace};
 use crate::error::{Context, Error, Kind, Result};
@@ -73,22 +73,35 @@ impl View {
     #[must_use]
     pub fn leases(&self) -> Leases {
         let path = self.lasting_file(LEASES);
-        let bytes = fs::read(&path).unwrap_or_else(|e| {
+        let events = File::open(&path).and_then(|file| read_events(&file));
+        let events = events.unwrap_or_else(|e| {
             if e.kind() != ErrorKind::NotFound {
                 log::warn!("read {}: {e}", path.display());
             }
             Vec::new()
         });
-        let Some(events) = bytes.strip_prefix(&HEAD) else {
-            if !bytes.is_empty() {
-                log::warn!("{}: not a file of leases", path.display());
-            }
-            return Leases::default();
-        };
-        let events = events.chunks_exact(EVENT);
-        let events = events.filter_map(|bytes| Event::read_from_bytes(bytes).ok());
-        Leases::new(events.collect())
+        Leases::new(events)
     }
+}
+
+/// Straight to where they stay: every start reads thousands.
+fn read_events(mut file: &File) -> io::Result<Vec<Event>> {
+    let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    let mut head = [0; HEAD.len()];
+    if len == 0 {
+        return Ok(Vec::new());
+    }
+    file.read_exact(&mut head)?;
+    if head != HEAD {
+        return Err(io::Error::new(
+            ErrorKind::InvalidData,
+            "not a file of leases",
+        ));
+    }
+    let count = len.saturating_sub(HEAD.len()) / EVENT;
+    let mut events = Event::new_vec_zeroed(count).map_err(|_| ErrorKind::OutOfMemory)?;
+    file.read_exact(events.as_mut_bytes())?;
+    Ok(events)
 }
 
 impl Store {

@@ -40,12 +40,6 @@ impl AddrSet {
         self.0.binary_search(&number(addr)).is_ok()
     }
 
-    /// The addresses of both.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        Self::of([self.0.as_slice(), &other.0].concat())
-    }
-
     /// The lowest address of a range that is not in there.
     #[must_use]
     pub fn lowest_absent(&self, low: IpAddr, high: IpAddr) -> Option<IpAddr> {
@@ -58,22 +52,42 @@ impl AddrSet {
     }
 
     /// Of [`mapped`] ones.
-    pub(super) fn of_mapped(addresses: impl Iterator<Item = [u8; 16]>) -> Self {
+    pub fn of_mapped(addresses: impl Iterator<Item = [u8; 16]>) -> Self {
         Self::of(addresses.map(u128::from_be_bytes).collect())
+    }
+
+    /// Of sorted numbers, some of them more than once.
+    pub(super) fn of_sorted(mut numbers: Vec<u128>) -> Self {
+        numbers.dedup();
+        Self(numbers)
     }
 
     /// Sorts what is in few runs in no time.
     fn of(mut numbers: Vec<u128>) -> Self {
         numbers.sort();
-        numbers.dedup();
-        Self(numbers)
+        Self::of_sorted(numbers)
     }
 }
 
 impl FromIterator<IpAddr> for AddrSet {
     fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
-        Self::of_mapped(addresses.into_iter().map(mapped))
+        let mut set = Self::default();
+        set.extend(addresses);
+        set
     }
+}
+
+impl Extend<IpAddr> for AddrSet {
+    fn extend<I: IntoIterator<Item = IpAddr>>(&mut self, addresses: I) {
+        let mut numbers = std::mem::take(&mut self.0);
+        numbers.extend(addresses.into_iter().map(number));
+        *self = Self::of(numbers);
+    }
+}
+
+/// Whether the bytes of [`mapped`], in host byte order, are of IPv4.
+pub(super) fn is_mapped_v4(number: u128) -> bool {
+    number >> 32 == 0xffff
 }
 
 /// Of [`mapped`], in host byte order.

@@ -7,7 +7,7 @@
 
 use std::net::IpAddr;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use super::addr::{mapped, unmapped};
 use super::id::{ContainerId, EndpointId, NetnsCookie};
@@ -92,24 +92,10 @@ impl From<&EndpointRecord> for Claim {
 
 impl Claim {
     /// That of an id that nobody has.
-    pub const FREE: Self = Self {
-        cookie: 0,
-        host: 0,
-        name: 0,
-        container: 0,
-        start_time: 0,
-        others: 0,
-        ports: 0,
-        addresses: [NO_ADDRESS; ADDRESSES],
-        id: 0,
-        primary_ifindex: 0,
-        pid: 0,
-        nat_first: 0,
-        nat_count: 0,
-        phase: 0,
-        has_more: 0,
-        reserved: [0; 6],
-    };
+    #[must_use]
+    pub fn free() -> Self {
+        Self::new_zeroed()
+    }
 
     /// That of a namespace, of claims in the order of their namespaces.
     #[must_use]
@@ -118,7 +104,7 @@ impl Claim {
         claims.get(index.ok()?)
     }
 
-    /// Whether it is [`Claim::FREE`].
+    /// Whether it is [`Claim::free`].
     #[must_use]
     pub fn is_free(&self) -> bool {
         self.phase == 0
@@ -194,6 +180,14 @@ pub fn ids(claims: &[Claim]) -> Vec<bool> {
         }
     }
     ids
+}
+
+/// Their addresses, each [`mapped`]. The first of each, then the second: what was given out in
+/// ascending order comes in it.
+pub fn addresses(claims: &[Claim]) -> impl Iterator<Item = [u8; 16]> {
+    let of_place = |place| claims.iter().map(move |claim| claim.addresses[place]);
+    let all = (0..ADDRESSES).flat_map(of_place);
+    all.filter(|addr| *addr != NO_ADDRESS)
 }
 
 /// What a start asks of the endpoints there are.
@@ -293,10 +287,15 @@ mod tests {
         for (id, may) in [("one", true), ("two", true), ("three", false)] {
             assert_eq!(claim.may_have(&ContainerId::new(id).unwrap()), may, "{id}");
         }
+        let in_order: Vec<IpAddr> = super::addresses(&[claim, Claim::free(), claim])
+            .map(unmapped)
+            .collect();
+        let [v4, v6] = addresses[..] else { panic!() };
+        assert_eq!(in_order, [v4, v4, v6, v6]);
         let empty = Claim::from(&EndpointRecord::example());
         assert_eq!((empty.first_member(), empty.nat()), (None, None));
         assert!(empty.may_have(&ContainerId::new("any").unwrap()));
-        assert!(Claim::FREE.is_free() && !Claim::FREE.is_active());
+        assert!(Claim::free().is_free() && !Claim::free().is_active());
         assert_eq!(Claim::read_from_bytes(claim.as_bytes()), Ok(claim));
     }
 

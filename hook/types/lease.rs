@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::addr::{AddrSet, mapped, unmapped};
+use super::addr::{AddrSet, is_mapped_v4, mapped, unmapped};
 use super::name::digest;
 
 /// One name that took, or gave back, its addresses.
@@ -50,14 +50,19 @@ impl Event {
 pub struct Leases {
     /// Oldest first.
     last: Vec<Event>,
+    addresses: AddrSet,
 }
 
 impl Leases {
     /// From events in their order, oldest first.
     #[must_use]
     pub fn new(mut events: Vec<Event>) -> Self {
-        let mut by_address: Vec<(u128, usize)> =
-            events.iter().map(Event::number).zip(0..).collect();
+        // Both families are given out in ascending order, mostly, but by turns: a thousand would be a
+        // thousand runs to sort.
+        let numbers = events.iter().map(Event::number).zip(0..);
+        let (mut by_address, v6): (Vec<(u128, usize)>, Vec<_>) =
+            numbers.partition(|(number, _)| is_mapped_v4(*number));
+        by_address.extend(v6);
         by_address.sort();
         let mut is_last = vec![true; events.len()];
         for pair in by_address.windows(2) {
@@ -67,7 +72,10 @@ impl Leases {
         }
         let mut is_last = is_last.into_iter();
         events.retain(|_| is_last.next().unwrap_or_default());
-        Self { last: events }
+        Self {
+            last: events,
+            addresses: AddrSet::of_sorted(by_address.into_iter().map(|(n, _)| n).collect()),
+        }
     }
 
     /// Adds what happened next.
@@ -79,8 +87,8 @@ impl Leases {
 
     /// What somebody had.
     #[must_use]
-    pub fn addresses(&self) -> AddrSet {
-        AddrSet::of_mapped(self.last.iter().map(|e| e.addr))
+    pub fn addresses(&self) -> &AddrSet {
+        &self.addresses
     }
 
     /// What a name had and nobody had since, newest first.

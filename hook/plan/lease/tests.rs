@@ -4,7 +4,7 @@ use crate::types::reach::Reach;
 
 fn free(prefix: &str, taken: &[&str]) -> Option<String> {
     let taken: AddrSet = taken.iter().map(|a| a.parse().unwrap()).collect();
-    first_free(&prefix.parse().unwrap(), &taken).map(|a| a.to_string())
+    first_free(&prefix.parse().unwrap(), [&taken, &AddrSet::default()]).map(|a| a.to_string())
 }
 
 #[test]
@@ -98,6 +98,11 @@ fn what_nobody_had_comes_first_then_what_was_given_back_longest_ago() {
         ("d", &["192.0.2.5"]),
     ];
     assert_eq!(of(&events, &[]).unwrap(), "192.0.2.6");
+    // What is taken and what somebody had lie between each other.
+    assert_eq!(
+        of(&events[..2], &["192.0.2.3", "192.0.2.5"]).unwrap(),
+        "192.0.2.6"
+    );
     events.push(("e", &["192.0.2.6"]));
     assert_eq!(of(&events, &[]).unwrap(), "192.0.2.4");
     events.push(("a", &["192.0.2.4"]));
