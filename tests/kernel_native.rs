@@ -21,7 +21,7 @@ mod root {
     use oci_netkit::kernel::bpf::{attach, load};
     use oci_netkit::kernel::bpffs::{self, Pins};
     use oci_netkit::kernel::host::{Host as _, RealHost};
-    use oci_netkit::kernel::netlink::{Netlink, devconf, link};
+    use oci_netkit::kernel::netlink::{Netlink, addr, devconf, link, route};
     use oci_netkit::kernel::netns::Netns;
     use oci_netkit::kernel::whole::Changes;
     use oci_netkit::kernel::{probe, sysctl, whole};
@@ -146,7 +146,7 @@ mod root {
         assert_eq!(names(&found), [1, 1, 1, 0]);
         assert!(leads_to(&found, "192.0.2.7/32") && leads_to(&found, "192.0.2.8/32"));
         assert!(leads_to(&found, "2001:db8::7/128"));
-        // Beside many endpoints few devices are asked for their routes, one by one.
+        // Beside many endpoints few devices are asked for what they have, one by one.
         let many: Vec<Claim> = (0..100)
             .map(|id| {
                 Claim::from(&EndpointRecord {
@@ -164,12 +164,25 @@ mod root {
                 .collect();
             links.sort();
             routes.sort();
-            (links, routes)
+            let mut addresses: Vec<String> = facts
+                .addresses
+                .iter()
+                .map(|address| format!("{address:?}"))
+                .collect();
+            addresses.sort();
+            (links, addresses, routes)
         };
         let [named, ..] = uplinks;
         let named = [named];
         let one_by_one = sorted(look(&facts, &many, &named));
         assert_eq!(one_by_one, sorted(look(&facts, &[], &named)));
+        assert!(!one_by_one.1.is_empty() && !one_by_one.2.is_empty());
+        assert!(addr::list_on(&netlink, u32::MAX >> 1).unwrap().is_empty());
+        assert!(
+            route::list_out_of(&netlink, u32::MAX >> 1)
+                .unwrap()
+                .is_empty()
+        );
         // An address that has a route of somebody else's is another one's to avoid.
         let mut builder = RealHost::new(&host.paths, record.clone(), None);
         let error = builder

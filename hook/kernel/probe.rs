@@ -37,11 +37,12 @@ pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
     let mut host = host_facts_by(&netlink, paths)?;
     host.routes = route::list(&netlink)?;
     host.links = link::list(&netlink)?;
+    host.addresses = addr::list(&netlink)?;
     host.links.iter_mut().for_each(look_behind);
     Ok(host)
 }
 
-/// As [`host_facts`], by a socket that goes on being used, and without devices and routes.
+/// As [`host_facts`], by a socket that goes on being used, and without devices, addresses and routes.
 ///
 /// # Errors
 /// As [`host_facts`].
@@ -61,7 +62,7 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
         ipv6: Path::new("/proc/sys/net/ipv6").exists(),
         ula: View::new(paths).ula(),
         links: Vec::new(),
-        addresses: addr::list(netlink)?,
+        addresses: Vec::new(),
         routes: Vec::new(),
         resolvers,
         search,
@@ -71,14 +72,14 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
     })
 }
 
-/// Devices beside those of endpoints, of which each is asked for its routes: with more, all routes are
-/// listed.
+/// Devices beside those of endpoints, of which each is asked for what it has: with more, all
+/// addresses and routes are listed.
 const FEW_DEVICES: usize = 5;
 /// Endpoints for each such device at which that takes less.
 const MANY_ENDPOINTS: usize = 16;
 
-/// The routes, and the devices that matter to a start: that have an address or a route, are hardware,
-/// are `named`, or were left behind. Not those of the endpoints, which are known; nor the routes to
+/// Addresses, routes, and the devices that matter to a start: that have one of these, are hardware, are
+/// `named`, or were left behind. Not those of the endpoints, which are known; nor the routes to
 /// these, of which there may be thousands.
 ///
 /// To list all takes the kernel the square of their number: for each pair, rtnl_fill_link_netnsid(),
@@ -97,23 +98,27 @@ pub fn look_at_network(
     let is_named = |name: &str| named.iter().any(|n| n.as_str() == name);
     let matters =
         |name: &str| is_named(name) || name.starts_with(link::PRIMARY_PREFIX) || is_hardware(name);
-    let mut indexes: BTreeSet<u32> = host.addresses.iter().map(|a| a.ifindex).collect();
-    let mut links = Vec::new();
-    host.routes = if others.len() <= FEW_DEVICES && claims.len() >= MANY_ENDPOINTS * others.len() {
-        look_for(netlink, &mut links, &indexes, &others)?;
-        // No address of a container lies behind loopback.
-        let outwards = links.iter().filter(|l| !l.loopback);
-        let each = outwards.map(|l| route::list_out_of(netlink, l.ifindex));
-        each.collect::<Result<Vec<_>>>()?.concat()
+    if others.len() <= FEW_DEVICES && claims.len() >= MANY_ENDPOINTS * others.len() {
+        look_for(netlink, &mut host.links, &BTreeSet::new(), &others)?;
+        for link in &host.links {
+            host.addresses.extend(addr::list_on(netlink, link.ifindex)?);
+            // No address of a container lies behind loopback.
+            if !link.loopback {
+                host.routes
+                    .extend(route::list_out_of(netlink, link.ifindex)?);
+            }
+        }
     } else {
-        routes_but(netlink, claims)?
-    };
+        host.addresses = addr::list(netlink)?;
+        host.routes = routes_but(netlink, claims)?;
+    }
+    let mut indexes: BTreeSet<u32> = host.addresses.iter().map(|a| a.ifindex).collect();
     indexes.extend(host.routes.iter().filter_map(|r| r.ifindex));
-    links.retain(|l: &Link| indexes.contains(&l.ifindex) || matters(&l.name));
+    host.links
+        .retain(|l| indexes.contains(&l.ifindex) || matters(&l.name));
     others.retain(|name| matters(name));
-    look_for(netlink, &mut links, &indexes, &others)?;
-    links.iter_mut().for_each(look_behind);
-    host.links = links;
+    look_for(netlink, &mut host.links, &indexes, &others)?;
+    host.links.iter_mut().for_each(look_behind);
     Ok(())
 }
 

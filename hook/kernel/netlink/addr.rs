@@ -7,6 +7,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use nix::errno::Errno;
+
 use super::socket::Netlink;
 use crate::error::{Context, Result};
 use crate::facts::HostAddress;
@@ -18,6 +20,20 @@ use crate::facts::HostAddress;
 pub fn list(netlink: &Netlink) -> Result<Vec<HostAddress>> {
     let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     netlink.dump(&request, decode).context("list addresses")
+}
+
+/// As [`list`], those of one device; none if it is gone.
+///
+/// # Errors
+/// As [`list`].
+pub fn list_on(netlink: &Netlink, ifindex: u32) -> Result<Vec<HostAddress>> {
+    let mut request = AddressMessage::default();
+    request.header.index = ifindex;
+    let request = RouteNetlinkMessage::GetAddress(request);
+    match netlink.dump(&request, decode) {
+        Err(e) if e.is(Errno::ENODEV) => Ok(Vec::new()),
+        found => found.with_context(|| format!("list addresses of {ifindex}")),
+    }
 }
 
 /// As [`list`], without where they are.

@@ -39,16 +39,7 @@ pub fn list_but(
 ) -> Result<Vec<HostRoute>> {
     let is_wanted =
         |bytes: &[u8]| !single(bytes).is_some_and(|(ifindex, to)| is_known(ifindex, to));
-    let mut routes = Vec::new();
-    for any in EACH_FAMILY {
-        let request = RouteNetlinkMessage::GetRoute(request(any));
-        match netlink.dump_some(&request, is_wanted, |answer| decode(answer, any)) {
-            Ok(found) => routes.extend(found),
-            Err(e) if has_no_family(&e, any) => {}
-            Err(e) => return Err(e).context("list routes"),
-        }
-    }
-    Ok(routes)
+    dump(netlink, &[], is_wanted).context("list routes")
 }
 
 /// As [`list`], those out of one device; none if it is gone.
@@ -56,19 +47,31 @@ pub fn list_but(
 /// # Errors
 /// As [`list`].
 pub fn list_out_of(netlink: &Netlink, ifindex: u32) -> Result<Vec<HostRoute>> {
+    let mut routes = match dump(netlink, &[RouteAttribute::Oif(ifindex)], |_| true) {
+        Err(e) if e.is(Errno::ENODEV) => Vec::new(),
+        found => found.with_context(|| format!("list routes out of {ifindex}"))?,
+    };
+    // Of several next hops, only those.
+    routes.retain(|route| route.ifindex == Some(ifindex));
+    Ok(routes)
+}
+
+/// Routes of both families that match the attributes and are wanted by their bytes.
+fn dump(
+    netlink: &Netlink,
+    attributes: &[RouteAttribute],
+    is_wanted: impl Fn(&[u8]) -> bool,
+) -> std::result::Result<Vec<HostRoute>, Refused> {
     let mut routes = Vec::new();
     for any in EACH_FAMILY {
         let mut request = request(any);
-        request.attributes = vec![RouteAttribute::Oif(ifindex)];
+        request.attributes = attributes.to_vec();
         let request = RouteNetlinkMessage::GetRoute(request);
-        match netlink.dump(&request, |answer| decode(answer, any)) {
-            Ok(found) => routes.extend(found),
-            Err(e) if has_no_family(&e, any) || e.is(Errno::ENODEV) => {}
-            Err(e) => return Err(e).with_context(|| format!("list routes out of {ifindex}")),
+        match netlink.dump_some(&request, &is_wanted, |answer| decode(answer, any)) {
+            Err(e) if has_no_family(&e, any) => {}
+            found => routes.extend(found?),
         }
     }
-    // Of several next hops, only those.
-    routes.retain(|route: &HostRoute| route.ifindex == Some(ifindex));
     Ok(routes)
 }
 
