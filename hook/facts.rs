@@ -130,7 +130,7 @@ pub struct HostFacts {
     pub bpffs: Ability,
     /// This process may do it: capabilities, initial user namespace.
     pub privileges: Ability,
-    /// The kernel speaks IPv6 (/proc/sys/net/ipv6 exists); else its sysctls do not.
+    /// The kernel speaks IPv6 (/proc/net/if_inet6 exists); else it has no sysctls of it.
     pub ipv6: bool,
     /// Prefix of the built-in IPv6 pool (RFC 4193, 3.1): a /64 that this host drew once. `None`
     /// before a container needed it.

@@ -526,19 +526,28 @@ mod root {
             (Ipv4Setting::SendRedirects, false),
         ];
         devconf::set(&inside, ifindex, &settings).unwrap();
-        sysctl::set_ipv6(Some(&netns), &name("eth0"), "accept_ra", "0").unwrap();
+        let settings = [("accept_ra", "0"), ("accept_redirects", "0")];
+        sysctl::set_ipv6(Some(&netns), &name("eth0"), &settings).unwrap();
         let conf = |file| format!(" /proc/sys/net/{file}");
         let show = [
             "ipv4/conf/eth0/forwarding",
             "ipv4/conf/eth0/accept_redirects",
             "ipv4/conf/eth0/send_redirects",
             "ipv6/conf/eth0/accept_ra",
+            "ipv6/conf/eth0/accept_redirects",
         ];
         let show = format!("cat{}", show.map(conf).concat());
-        assert_eq!(container.run(&show), "1\n0\n0\n0\n");
-        assert_eq!(run(&show), "0\n1\n1\n1\n");
-        let error = sysctl::set_ipv6(None, &name("nosuch0"), "accept_ra", "0").unwrap_err();
-        assert_eq!(error.kind(), Kind::Kernel);
+        assert_eq!(container.run(&show), "1\n0\n0\n0\n0\n");
+        assert_eq!(run(&show), "0\n1\n1\n1\n1\n");
+        let refused = |device: &str, setting| {
+            let error = sysctl::set_ipv6(None, &name(device), &[setting]).unwrap_err();
+            assert_eq!(error.kind(), Kind::Kernel, "{error}");
+            error.to_string()
+        };
+        assert!(refused("nosuch0", ("accept_ra", "0")).contains("ipv6/conf/nosuch0"));
+        assert!(refused("eth0", ("addr_gen_mode", "9")).contains("conf/eth0/addr_gen_mode=9"));
+        assert!(refused("eth0", ("nosuch", "1")).contains("conf/eth0/nosuch=1"));
+        let settings = [(Ipv4Setting::Forwarding, true)];
         let error = devconf::set(&inside, 999, &settings).unwrap_err();
         assert_eq!(error.kind(), Kind::Kernel);
     }

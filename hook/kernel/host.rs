@@ -381,14 +381,13 @@ impl Host for RealHost {
             Step::SetIpv6 {
                 side,
                 device,
-                name,
-                value,
+                settings,
             } => {
                 let netns = match side {
                     Side::Primary => None,
                     Side::Peer => Some(self.netns()?),
                 };
-                sysctl::set_ipv6(netns, device, name, value)
+                sysctl::set_ipv6(netns, device, settings)
             }
             Step::FillMaps(spec) => self.maps()?.fill(spec, primary, peer),
             Step::AttachPrograms { guard } => attach::attach_endpoint(

@@ -25,6 +25,8 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// systemd-resolved's list of the servers behind its own 127.0.0.53.
 const RESOLVED_UPSTREAMS: &str = "/run/systemd/resolve/resolv.conf";
 const DEVICES: &str = "/sys/class/net";
+/// Not in /proc/sys, where the way to `ipv6` leads past those of all namespaces.
+const IPV6: &str = "/proc/net/if_inet6";
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The host, now.
@@ -35,9 +37,9 @@ const BTF: &str = "/sys/kernel/btf/vmlinux";
 pub fn host_facts(paths: &Paths) -> Result<HostFacts> {
     let netlink = Netlink::open()?;
     let mut host = host_facts_by(&netlink, paths)?;
+    host.addresses = addr::list(&netlink)?;
     host.routes = route::list(&netlink)?;
     host.links = link::list(&netlink)?;
-    host.addresses = addr::list(&netlink)?;
     host.links.iter_mut().for_each(look_behind);
     Ok(host)
 }
@@ -59,7 +61,7 @@ pub fn host_facts_by(netlink: &Netlink, paths: &Paths) -> Result<HostFacts> {
         btf: btf(),
         bpffs: bpffs_at(&paths.bpffs_dir),
         privileges: privileges()?,
-        ipv6: Path::new("/proc/sys/net/ipv6").exists(),
+        ipv6: Path::new(IPV6).exists(),
         ula: View::new(paths).ula(),
         links: Vec::new(),
         addresses: Vec::new(),

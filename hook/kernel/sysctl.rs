@@ -4,62 +4,74 @@
 //! /proc/sys/net shows the namespace of the thread that opens it, hence the thread.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
 
 use super::netns::Netns;
 use crate::error::{Context, Error, Kind, Result};
 use crate::types::name::IfName;
 
-/// Writes net.ipv6.conf.DEVICE.NAME and reads it back; in this thread's namespace without one.
+/// Writes net.ipv6.conf.DEVICE.NAME for each name and reads it back; in this thread's namespace without
+/// one.
 ///
-/// The dots in a device name are no separators here, since the path is built from parts.
+/// The way to the device is gone once: at `ipv6` it leads past those of all namespaces
+/// (proc_sys_compare(), fs/proc/proc_sysctl.c).
 ///
 /// # Errors
-/// [`Kind::Kernel`] when the file is missing, refuses, or says something else afterwards.
-pub fn set_ipv6(netns: Option<&Netns>, device: &IfName, name: &str, value: &str) -> Result<()> {
-    let path = path(device, name)?;
-    let what = format!("set {}={value}", path.display());
-    let value = value.to_owned();
+/// [`Kind::Kernel`] when a file is missing, refuses, or says something else afterwards.
+pub fn set_ipv6(
+    netns: Option<&Netns>,
+    device: &IfName,
+    settings: &[(&'static str, &'static str)],
+) -> Result<()> {
+    let (dir, settings) = (dir(device), settings.to_vec());
     let work = move || {
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .context("open")?;
-        file.write_all(value.as_bytes()).context("write")?;
-        file.rewind().context("read back")?;
-        let mut now = String::new();
-        file.read_to_string(&mut now).context("read back")?;
-        if now.trim() == value {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Kernel,
-            format!("the kernel made it {}", now.trim()),
-        ))
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = open(&dir, flags, Mode::empty());
+        let opened = opened.with_context(|| format!("open {}", dir.display()))?;
+        settings.iter().try_for_each(|(name, value)| {
+            set(&opened, name, value)
+                .with_context(|| format!("set {}={value}", dir.join(name).display()))
+        })
     };
-    let done = match netns {
+    match netns {
         Some(netns) => netns.run(work),
         None => work(),
-    };
-    done.context(what)
+    }
 }
 
-fn path(device: &IfName, name: &str) -> Result<PathBuf> {
-    let plain = !name.is_empty()
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit());
-    if !plain {
-        return Err(Error::new(
-            Kind::Internal,
-            format!("no sysctl of a device: {name}"),
-        ));
+fn set(dir: &OwnedFd, name: &str, value: &str) -> Result<()> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(dir, plain(name)?, flags, Mode::empty()).context("open")?;
+    let mut file = File::from(file);
+    file.write_all(value.as_bytes()).context("write")?;
+    let mut bytes = [0; 32];
+    let len = file.read_at(&mut bytes, 0).context("read back")?;
+    let now = String::from_utf8_lossy(bytes.get(..len).unwrap_or_default());
+    if now.trim() == value {
+        return Ok(());
     }
-    Ok(["/proc/sys/net/ipv6/conf", device.as_str(), name]
-        .iter()
-        .collect())
+    let message = format!("the kernel made it {}", now.trim());
+    Err(Error::new(Kind::Kernel, message))
+}
+
+/// The dots in a device name are no separators here, since the path is built from parts.
+fn dir(device: &IfName) -> PathBuf {
+    Path::new("/proc/sys/net/ipv6/conf").join(device.as_str())
+}
+
+fn plain(name: &str) -> Result<&str> {
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit();
+    if !name.is_empty() && name.bytes().all(is_plain) {
+        return Ok(name);
+    }
+    let message = format!("no sysctl of a device: {name}");
+    Err(Error::new(Kind::Internal, message))
 }
 
 #[cfg(test)]
@@ -69,12 +81,10 @@ mod tests {
     #[test]
     fn only_sysctls_of_one_device_can_be_named() {
         let device = IfName::new("onk1.2").unwrap();
-        assert_eq!(
-            path(&device, "addr_gen_mode").unwrap().to_str().unwrap(),
-            "/proc/sys/net/ipv6/conf/onk1.2/addr_gen_mode"
-        );
-        for name in ["../all/forwarding", "a/b", ""] {
-            assert!(path(&device, name).is_err(), "{name}");
+        assert_eq!(dir(&device), Path::new("/proc/sys/net/ipv6/conf/onk1.2"));
+        assert_eq!(plain("addr_gen_mode").unwrap(), "addr_gen_mode");
+        for name in ["../all/forwarding", "a/b", ".", ""] {
+            assert!(plain(name).is_err(), "{name}");
         }
     }
 }

@@ -451,25 +451,24 @@ fn settings(design: &Design, host: &HostFacts) -> Vec<Step> {
         return list;
     }
     for (side, device) in ends {
-        let mut set = |name: &str, value: &str| {
-            list.push(Step::SetIpv6 {
-                side,
-                device: device.clone(),
-                name: name.to_owned(),
-                value: value.to_owned(),
-            });
+        let settings = if has(false) {
+            vec![
+                ("addr_gen_mode", "1"),
+                ("accept_ra", "0"),
+                ("accept_redirects", "0"),
+                match side {
+                    Side::Primary => ("forwarding", "1"),
+                    Side::Peer => ("dad_transmits", "0"),
+                },
+            ]
+        } else {
+            vec![("disable_ipv6", "1")]
         };
-        if !has(false) {
-            set("disable_ipv6", "1");
-            continue;
-        }
-        set("addr_gen_mode", "1");
-        set("accept_ra", "0");
-        set("accept_redirects", "0");
-        match side {
-            Side::Primary => set("forwarding", "1"),
-            Side::Peer => set("dad_transmits", "0"),
-        }
+        list.push(Step::SetIpv6 {
+            side,
+            device: device.clone(),
+            settings,
+        });
     }
     list
 }

@@ -231,16 +231,14 @@ pub enum Step {
         /// On or off.
         settings: Vec<(Ipv4Setting, bool)>,
     },
-    /// Write a sysctl under net/ipv6/conf/DEVICE/ of one of our own devices.
+    /// Write sysctls under net/ipv6/conf/DEVICE/ of one of our own devices.
     SetIpv6 {
         /// Whose namespace.
         side: Side,
         /// The device.
         device: IfName,
-        /// Last part of the path, such as "forwarding".
-        name: String,
-        /// What to write.
-        value: String,
+        /// Last part of each path, such as "forwarding", and what to write.
+        settings: Vec<(&'static str, &'static str)>,
     },
     /// Fill the endpoint's maps: counters, flow tables, rules, policy word, endpoint entry.
     FillMaps(MapSpec),
@@ -402,11 +400,14 @@ impl Step {
             Self::SetIpv6 {
                 side,
                 device,
-                name,
-                value,
+                settings,
             } => {
-                let side = side.words();
-                format!("set net.ipv6.conf.{device}.{name}={value} ({side})")
+                let list: Vec<String> = settings
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
+                let (list, side) = (list.join(" "), side.words());
+                format!("set net.ipv6.conf.{device} {list} ({side})")
             }
             Self::FillMaps(m) => {
                 let names = m.names.as_ref().map_or_else(String::new, |names| {

@@ -266,11 +266,10 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
             queue_bytes: 1 << 20,
         },
     };
-    let set_ipv6 = |side, device: &IfName, name: &str, value: &str| Step::SetIpv6 {
+    let set_ipv6 = |side, device: &IfName| Step::SetIpv6 {
         side,
         device: device.clone(),
-        name: name.into(),
-        value: value.into(),
+        settings: vec![("addr_gen_mode", "1")],
     };
     let mut steps = vec![
         Step::EnsureGeneration,
@@ -285,8 +284,8 @@ pub fn steps(host: &Host, id: u32, guard: bool) -> Vec<Step> {
             device: primary.clone(),
             settings: vec![(Ipv4Setting::Forwarding, true)],
         },
-        set_ipv6(Side::Primary, &primary, "addr_gen_mode", "1"),
-        set_ipv6(Side::Peer, &name("eth0"), "addr_gen_mode", "1"),
+        set_ipv6(Side::Primary, &primary),
+        set_ipv6(Side::Peer, &name("eth0")),
         queue(Side::Primary),
         queue(Side::Peer),
         Step::FillMaps(map_spec(id)),
