@@ -115,6 +115,39 @@ mod guest {
         assert_as_before(&before, "leases of small pools");
     }
 
+    /// The plan knows the routes that lead out of a device. One that leads nowhere is met when the
+    /// container's own is added.
+    #[test]
+    #[ignore = "needs the guest"]
+    fn an_address_with_a_route_of_somebody_elses_is_passed_over() {
+        const ROUTES: [&str; 2] = ["10.66.7.2", "fd66::1"];
+        start_new();
+        let before = host::Snapshot::take();
+        let _config = host::OtherConfig::with(SMALL);
+        let change = |how| {
+            for to in ROUTES {
+                host::run(&["ip", "route", how, "blackhole", to]);
+            }
+        };
+        change("add");
+        let web = Leased::start("web", 1);
+        assert_eq!(web.addresses(), "10.66.7.3/32 fd66::2/128");
+        web.stop();
+        // Who wants just that one is refused.
+        let sleeper = host::Sleeper::new();
+        let refused = create("static", ROUTES[0], &sleeper).ran();
+        assert_ne!(refused.code, 0);
+        for part in [
+            "annotation io.oci-netkit.address",
+            "there is another route for 10.66.7.2/32",
+            "take another address",
+        ] {
+            assert!(refused.err.contains(part), "{refused:?}");
+        }
+        change("del");
+        assert_as_before(&before, "addresses that have a route");
+    }
+
     #[test]
     #[ignore = "needs the guest"]
     fn damage_of_the_leases_costs_no_start_and_gives_nothing_twice() {

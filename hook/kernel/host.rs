@@ -287,7 +287,9 @@ impl RealHost {
         let (netlink, ifindex) = self.device(side)?;
         route::add(netlink, ifindex, spec).map_err(|e| match (side, e.kind()) {
             // Another address may do.
-            (Side::Primary, Kind::Conflict) => e.with_taken([spec.destination.addr()]),
+            (Side::Primary, Kind::Conflict) => e
+                .with_taken([spec.destination.addr()])
+                .with_hint("take another address, or remove that route"),
             _ => e,
         })
     }

@@ -221,7 +221,7 @@ fn create(request: &Request, environment: &Environment, deadline: &Deadline) -> 
     // An address that is leased may turn out to be some machine's: then the next one may do.
     while let Err(e) = attempt(&store, paths, &mut seen, decision, &replan, deadline)? {
         if asks_for(request, e.taken()) {
-            return Err(e);
+            return Err(e.with_context(format!("annotation {PREFIX}address")));
         }
         log::warn!("{e}: looking for another address");
         seen.host.neighbours.extend(e.taken());
