@@ -1,15 +1,18 @@
 //! Names in a directory, of which a full host has thousands and each start reads all.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::dir::Dir;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
+use rustix::fs::RawDir;
 
 use crate::error::{Context, Result};
 use crate::types::id::NetnsCookie;
+
+/// Of what the kernel says at a time, bytes: a few hundred names, and room for any.
+const BUFFER: usize = 8192;
 
 /// Calls with what is in a directory, in no order; nothing where it is missing.
 ///
@@ -30,14 +33,22 @@ pub fn for_names(dir: &Path, mut call: impl FnMut(&str)) -> Result<()> {
 /// When it cannot be listed.
 pub(super) fn any_name(dir: &Path, mut is_so: impl FnMut(&str) -> bool) -> Result<bool> {
     let what = || format!("list {}", dir.display());
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut entries = match Dir::open(dir, flags, Mode::empty()) {
-        Ok(entries) => entries,
-        Err(Errno::ENOENT) => return Ok(false),
-        Err(e) => return Err(io::Error::from(e)).with_context(what),
+    let opened = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECTORY)
+        .open(dir);
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(e).with_context(what),
     };
-    for entry in entries.iter() {
-        let entry = entry.map_err(io::Error::from).with_context(what)?;
+    let mut buffer = [MaybeUninit::uninit(); BUFFER];
+    let mut entries = RawDir::new(opened, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(e) => return Err(io::Error::from(e)).with_context(what),
+        };
         let found = match entry.file_name().to_str() {
             Ok("." | "..") => false,
             Ok(name) => is_so(name),
