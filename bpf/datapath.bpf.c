@@ -157,11 +157,31 @@ static __always_inline int nk_host_judge(struct __sk_buff *skb, struct nk_packet
 	if (reason)
 		return reason;
 	reason = nk_ingress_known(skb, p);
+	if (!reason && p->arrival == NK_VIA_ENDPOINT && !p->nat_port)
+		nk_recent_note(p, NK_INGRESS, NK_RECENT_PEER | skb->ifindex);
 	if (!reason && nk_dns_concerns(p))
 		reason = nk_dns_answer(skb, p);
 	if (reason != NK_NO_FLOW)
 		return reason;
 	return nk_ingress_by_rules(p, scope, 0);
+}
+
+/* Whether it is as the one before it, a moment ago, and from another endpoint as that one. */
+static __always_inline bool nk_host_again(struct __sk_buff *skb, struct nk_packet *p)
+{
+	struct nk_settings *settings;
+	struct nk_recent *r;
+	__u32 zero = 0;
+
+	settings = bpf_map_lookup_elem(&nk_settings, &zero);
+	if (!settings || !skb->mark || skb->mark != settings->mark_judged)
+		return false;
+	r = nk_recent_find(p, NK_INGRESS, NK_RECENT_PEER | skb->ifindex);
+	if (!r)
+		return false;
+	skb->mark = 0;
+	p->endpoint_id = r->endpoint_id;
+	return true;
 }
 
 /*
@@ -178,6 +198,10 @@ int nk_to_container(struct __sk_buff *skb)
 	int reason;
 
 	reason = nk_parse(skb, &p, NK_INGRESS, false);
+	if (!reason && nk_host_again(skb, &p)) {
+		nk_count_pass(p.endpoint_id, NK_INGRESS, skb->len, 0);
+		return TC_ACT_OK;
+	}
 	if (p.has_headers)
 		receiver = bpf_map_lookup_elem(&nk_addrs, p.local);
 	if (receiver && receiver->peer_ifindex == skb->ifindex) {

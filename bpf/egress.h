@@ -112,6 +112,24 @@ NK_GLOBAL int nk_egress_reroute(struct __sk_buff *skb, struct nk_packet *p __arg
 	return nk_send_by_route(skb, p, &r, by_neighbour);
 }
 
+/* In a live flow to another endpoint; by a port of the host each packet is turned anew. */
+static __always_inline int nk_egress_to_endpoint(struct __sk_buff *skb, const struct nk_packet *p,
+						 const struct nk_flow *flow)
+{
+	struct nk_addr *other = bpf_map_lookup_elem(&nk_addrs, p->key.remote);
+	struct nk_recent *recent = 0;
+
+	if (!other)
+		return -NK_DROP_NO_ENDPOINT;
+	if (!p->nat_port)
+		recent = nk_recent_note(p, NK_EGRESS, skb->ifindex);
+	if (recent) {
+		recent->flow = *flow;
+		recent->flow.ifindex = other->primary_ifindex;
+	}
+	return nk_send_to_primary(skb, other->primary_ifindex);
+}
+
 /* The way of a live flow: the only code that most packets run after the lookup. */
 static __noinline int nk_egress_by_flow(struct __sk_buff *skb, struct nk_packet *p, __u32 opener)
 {
@@ -140,7 +158,7 @@ static __noinline int nk_egress_by_flow(struct __sk_buff *skb, struct nk_packet 
 	if (opener == NK_EGRESS && p->now - flow.routed > NK_ROUTE_REFRESH)
 		return nk_egress_reroute(skb, p, &flow, slot, opener);
 	if (flow.via == NK_VIA_ENDPOINT)
-		return nk_send_to_endpoint(skb, p);
+		return nk_egress_to_endpoint(skb, p, &flow);
 	return nk_send_to_host(skb, p);
 }
 
@@ -278,7 +296,11 @@ static __always_inline int nk_egress_again(struct __sk_buff *skb, struct nk_pack
 
 	p->endpoint_id = r->endpoint_id;
 	reason = nk_offload_check(skb, p);
-	if (!reason && r->flow.nat_port)
+	if (reason)
+		return reason;
+	if (r->flow.via == NK_VIA_ENDPOINT)
+		return nk_send_to_primary(skb, r->flow.ifindex);
+	if (r->flow.nat_port)
 		reason = nk_nat_leave(skb, p, &r->flow);
 	return reason ?: nk_send_by_mac(skb, r->flow.ifindex, r->flow.mac);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Live flows of this very moment: an exact-match cache before the tables, as in
- * Open vSwitch, for packets that a live flow lets through by an uplink. A hit
- * stands for all lookups in hash tables: whose address is it, which flow, may it.
+ * Open vSwitch, for packets that a live flow lets through by an uplink or from one
+ * endpoint to another. A hit stands for all lookups in hash tables: whose address is
+ * it, which flow, may it.
  *
  * An entry counts for one jiffy (1 to 10 ms), one device and one policy word. So
  * a change of rules and the end of an endpoint count at once, and everything else
@@ -26,13 +27,19 @@ enum nk_recent_sizes {
 	NK_RECENT_ENTRIES = 1 << NK_RECENT_BITS, /* per direction */
 };
 
+/*
+ * Beside the ifindex of a peer, a number of the container's namespace: from another
+ * endpoint. So what may come by an uplink may not come from there, nor the reverse.
+ */
+#define NK_RECENT_PEER (1U << 31)
+
 struct nk_recent {
 	struct nk_flow_key key; /* of the packet as it came; local says which address */
 	__u8 local[16];
 	__u64 word; /* struct nk_policy_word */
 	__u64 jiffy;
 	__u32 endpoint_id;
-	__u32 primary_ifindex;
+	__u32 primary_ifindex; /* or NK_RECENT_PEER and the peer's */
 	__u8 inside[16]; /* the container's address; what is translated inwards */
 	struct nk_flow flow; /* what is translated, and all of egress: how to send it */
 };
@@ -72,7 +79,7 @@ static __always_inline bool nk_recent_is_of(const struct nk_recent *r, const str
 	       r->key.protocol == p->key.protocol && nk_parse_same_addr(r->local, p->local);
 }
 
-/* NULL for what must go the whole way. primary_ifindex 0: not known yet. */
+/* NULL for what must go the whole way. primary_ifindex 0: not known yet, by an uplink. */
 static __always_inline struct nk_recent *nk_recent_find(const struct nk_packet *p, enum nk_dir dir,
 							__u32 primary_ifindex)
 {
@@ -83,7 +90,8 @@ static __always_inline struct nk_recent *nk_recent_find(const struct nk_packet *
 	r = nk_recent_slot(p, dir);
 	if (!r || r->jiffy != bpf_jiffies64())
 		return 0;
-	if (primary_ifindex && r->primary_ifindex != primary_ifindex)
+	if (primary_ifindex ? r->primary_ifindex != primary_ifindex
+			    : r->primary_ifindex & NK_RECENT_PEER)
 		return 0;
 	if (!nk_recent_is_of(r, p) || r->word != nk_policy_load(r->endpoint_id))
 		return 0;

@@ -43,18 +43,24 @@ static __always_inline int nk_send_by_neighbour(struct __sk_buff *skb, __u32 ifi
 }
 
 /* To another endpoint, whose to_container judges by its own ingress rules. */
-static __always_inline int nk_send_to_endpoint(struct __sk_buff *skb, const struct nk_packet *p)
+static __always_inline int nk_send_to_primary(struct __sk_buff *skb, __u32 ifindex)
 {
-	struct nk_addr *other = bpf_map_lookup_elem(&nk_addrs, p->key.remote);
 	struct nk_settings *settings;
 	__u32 zero = 0;
 
 	settings = bpf_map_lookup_elem(&nk_settings, &zero);
-	if (!other || !settings)
+	if (!settings)
 		return -NK_DROP_NO_ENDPOINT;
 	skb->mark = settings->mark_judged; /* peer scrub zeroed what the container set */
 	nk_send_reset(skb);
-	return bpf_redirect(other->primary_ifindex, 0);
+	return bpf_redirect(ifindex, 0);
+}
+
+static __always_inline int nk_send_to_endpoint(struct __sk_buff *skb, const struct nk_packet *p)
+{
+	struct nk_addr *other = bpf_map_lookup_elem(&nk_addrs, p->key.remote);
+
+	return other ? nk_send_to_primary(skb, other->primary_ifindex) : -NK_DROP_NO_ENDPOINT;
 }
 
 /* To the host's stack, by the backlog; the guard lets only marked ones through. */

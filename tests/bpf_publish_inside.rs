@@ -69,6 +69,28 @@ mod root {
         }
     }
 
+    /// As often as one jiffy has room for: each is remembered under the name it goes by.
+    #[test]
+    #[ignore = "root"]
+    fn directly_and_by_the_port_answers_come_from_where_the_last_packet_went() {
+        let rules = "containers:80 udp:containers:80";
+        let mut d = between_containers(rules, rules);
+        for packet in from_container() {
+            let mut direct = packet.clone();
+            direct.destination = addr(inside(&packet));
+            direct.transport[2..4].copy_from_slice(&80u16.to_be_bytes());
+            for _ in 0..20 {
+                for asked in [&direct, &direct, &packet, &packet] {
+                    let got = crosses(&mut d, 1, 0, asked);
+                    for _ in 0..2 {
+                        let back = crosses(&mut d, 0, 1, &got.reply());
+                        assert_eq!(back.source, asked.destination, "{asked:?}");
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     #[ignore = "root"]
     fn errors_of_the_other_container_are_about_the_packet_that_was_sent() {

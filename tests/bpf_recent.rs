@@ -4,10 +4,11 @@
 mod common;
 
 mod root {
-    use crate::common::datapath::{Answer, Datapath, Hook, Outcome, next_jiffy};
+    use crate::common::datapath::{Answer, Datapath, Hook, MARK_JUDGED, Outcome, next_jiffy};
     use crate::common::packet::{ACK, FIN, Packet, RST, icmp_error, read, tcp, udp};
 
     const OUT: u32 = 0;
+    const IN: u32 = 1;
     const CLOSING: u8 = 2;
 
     /// Each within the jiffy of the one before, unless the machine is slow.
@@ -79,6 +80,116 @@ mod root {
                 d.masquerade(0, 16_384, 1024);
                 goes_again(&mut d, &packet);
             }
+        }
+    }
+
+    /// Endpoint 1 asks endpoint 0.
+    fn between() -> Datapath {
+        let mut d = Datapath::new();
+        d.rules(1, "udp:containers:9000 tcp:containers:9000", "");
+        d.rules(0, "", "udp:containers:9000 tcp:containers:9000");
+        d
+    }
+
+    fn question() -> Packet {
+        udp("10.87.0.3:4000", "10.87.0.2:9000").payload(8).summed()
+    }
+
+    /// Out of one container and into the other.
+    fn crosses(d: &mut Datapath, from: usize, packet: &Packet) -> [Answer; 2] {
+        let out = d.sends(from, packet);
+        let into = d.delivers(1 - from, packet, MARK_JUDGED);
+        [out, into]
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn what_goes_from_one_container_to_another_goes_again() {
+        let segment = tcp("10.87.0.3:4000", "10.87.0.2:9000");
+        let question6 = udp("[2001:db8:87::3]:4000", "[2001:db8:87::2]:9000");
+        for first in [question(), segment, question6] {
+            let mut d = between();
+            let further = |packet: Packet| match first.proto {
+                6 => packet.flags(ACK).summed(),
+                _ => packet.summed(),
+            };
+            let (packet, back) = (further(first.clone()), further(first.reply()));
+            let mut remembered = [false; 4];
+            let all = (0..TRIES).any(|_| {
+                crosses(&mut d, 1, &first.clone().summed());
+                next_jiffy();
+                for (from, packet) in [(1, &packet), (0, &back)] {
+                    let [out, into] = crosses(&mut d, from, packet);
+                    assert_eq!((out.outcome, out.mark), (Outcome::Redirect, MARK_JUDGED));
+                    assert_eq!((into.outcome, into.mark), (Outcome::Pass, 0));
+                }
+                d.end_flows(1, OUT);
+                d.end_flows(0, IN);
+                // Answers first: a question would open the flow anew.
+                let [out, into] = crosses(&mut d, 0, &back);
+                remembered[0] |= (out.outcome, out.mark) == (Outcome::Redirect, MARK_JUDGED);
+                remembered[1] |= (into.outcome, into.mark) == (Outcome::Pass, 0);
+                let [out, into] = crosses(&mut d, 1, &packet);
+                remembered[2] |= out.outcome == Outcome::Redirect && !out.opened;
+                remembered[3] |= into.outcome == Outcome::Pass && !into.opened;
+                remembered == [true; 4]
+            });
+            assert!(all, "never remembered {packet:?}: {remembered:?}");
+        }
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn what_may_come_from_a_container_may_come_no_other_way() {
+        let mut d = between();
+        d.rules(0, "udp:192.0.2.7:9000", "udp:containers:9000");
+        let answer = udp("192.0.2.7:9000", "10.87.0.2:4000").payload(8).summed();
+        let spoofed = Outcome::Drop("spoofed-source");
+        let unjudged = Outcome::Drop("unjudged");
+        let again = |d: &mut Datapath| {
+            for _ in 0..2 {
+                crosses(d, 1, &question());
+                crosses(d, 0, &question().reply());
+                d.sends(0, &answer.reply());
+                d.arrives(0, &answer);
+            }
+        };
+        again(&mut d);
+        assert_eq!(d.delivers(0, &question(), 0).outcome, unjudged);
+        again(&mut d);
+        assert_eq!(d.delivers(1, &question().reply(), 0).outcome, unjudged);
+        again(&mut d);
+        assert_eq!(d.arrives(0, &question()).outcome, spoofed);
+        again(&mut d);
+        assert_eq!(d.arrives(0, &question().reply()).outcome, spoofed);
+        again(&mut d);
+        assert_eq!(d.sends(0, &question()).outcome, spoofed);
+        // Nor the reverse: what an uplink may bring.
+        again(&mut d);
+        let judged = d.delivers(0, &answer, MARK_JUDGED);
+        assert_eq!(judged.outcome, Outcome::Drop("containers"));
+    }
+
+    #[test]
+    #[ignore = "root"]
+    fn new_rules_of_either_container_count_at_once() {
+        let refused = Outcome::Drop("containers");
+        let revoked = [
+            (1, 0, [refused, Outcome::Pass]),
+            (0, 1, [Outcome::Redirect, refused]),
+        ];
+        for (end, program, outcomes) in revoked {
+            let mut d = between();
+            for _ in 0..3 {
+                crosses(&mut d, 1, &question());
+            }
+            d.rules(end, "", "");
+            let [out, into] = crosses(&mut d, 1, &question());
+            assert_eq!([out.outcome, into.outcome], outcomes, "{end}");
+            d.policy_word(end, 0);
+            let [out, into] = crosses(&mut d, 1, &question());
+            let ended = [out.outcome, into.outcome][program];
+            assert_eq!(ended, Outcome::Drop("no-policy"), "{end}");
         }
     }
 

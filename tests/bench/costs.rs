@@ -24,11 +24,13 @@ mod common;
 const SAMPLES: u16 = 301;
 /// TC_ACT_* and TCX_NEXT, include/uapi/linux/pkt_cls.h and bpf.h.
 const NEXT: i32 = -1;
+const PASS: i32 = 0;
 const SHOT: i32 = 2;
 const REDIRECT: i32 = 7;
 
 const CONTAINER: &str = "10.87.0.2:4000";
 const REMOTE: &str = "192.0.2.7:9000";
+const NEIGHBOUR: &str = "10.87.0.3:9000";
 const RESOLVER: &str = "192.0.2.7:53";
 
 fn median(mut samples: Vec<Duration>) -> u64 {
@@ -38,10 +40,10 @@ fn median(mut samples: Vec<Duration>) -> u64 {
 
 /// One packet of a path, and what is to become of it.
 fn run(d: &mut Datapath, hook: Hook, packet: &Packet, verdict: i32) -> Duration {
-    let (ifindex, packet) = if hook == Hook::FromWire {
-        (d.ifindex.up[0], packet.clone().to_mac(UP0_MAC))
-    } else {
-        (d.ifindex.primary[0], packet.clone())
+    let (ifindex, packet) = match hook {
+        Hook::FromWire => (d.ifindex.up[0], packet.clone().to_mac(UP0_MAC)),
+        Hook::ToContainer => (d.ifindex.peer[1], packet.clone()),
+        _ => (d.ifindex.primary[0], packet.clone()),
     };
     let ran = d.run_only(hook, ifindex, &packet.bytes(), 1);
     assert_eq!(ran.verdict, verdict, "{hook:?} {packet:?}");
@@ -83,6 +85,22 @@ impl Costs {
             run(d, Hook::FromWire, &back, REDIRECT)
         });
     }
+
+    /// From one container to another, in the program of either.
+    fn add_between(&mut self, name: &str, d: &mut Datapath, packet: &Packet) {
+        let ends = [
+            ("out", Hook::FromContainer, REDIRECT),
+            ("in", Hook::ToContainer, PASS),
+        ];
+        for (end, hook, verdict) in ends {
+            run(d, hook, packet, verdict);
+            self.add(&format!("{name}, {end}"), |_| run(d, hook, packet, verdict));
+            self.add(&format!("{name}, {end}, first of a jiffy"), |_| {
+                next_jiffy();
+                run(d, hook, packet, verdict)
+            });
+        }
+    }
 }
 
 fn ours() -> Costs {
@@ -121,6 +139,11 @@ fn ours() -> Costs {
         let packet = udp(CONTAINER, "169.254.169.254:80");
         run(&mut d, Hook::FromContainer, &packet, SHOT)
     });
+    let mut d = Datapath::new();
+    d.rules(0, "any:containers", "");
+    d.rules(1, "", "any:containers");
+    let packet = payload(udp(CONTAINER, NEIGHBOUR));
+    costs.add_between("UDP, between containers", &mut d, &packet);
     let mut d = allowing();
     d.masquerade(0, 16_384, 1024);
     costs.add_flow("UDP, masqueraded", &mut d, &payload(udp4));

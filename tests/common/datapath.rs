@@ -407,9 +407,13 @@ impl Datapath {
     }
 
     /// Runs one program so many times on one frame, whatever it counts: what it says and leaves the
-    /// last time, and how long one time took.
+    /// last time, and how long one time took. What a container gets is another one's.
     pub fn run_only(&mut self, hook: Hook, ifindex: u32, frame: &[u8], repeat: u32) -> Ran {
-        let ran = self.execute(hook, ifindex, frame, 0, 0, repeat);
+        let mark = match hook {
+            Hook::ToContainer => MARK_JUDGED,
+            _ => 0,
+        };
+        let ran = self.execute(hook, ifindex, frame, mark, 0, repeat);
         self.counters = self.read_counters();
         ran
     }
