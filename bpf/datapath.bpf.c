@@ -111,20 +111,29 @@ int nk_from_container(struct __sk_buff *skb)
 }
 
 /*
+ * Whether an endpoint's own program let it through: the mark proves it. 0 is no
+ * secret: settings that are not filled in prove nothing.
+ */
+static __always_inline bool nk_is_judged(const struct __sk_buff *skb)
+{
+	struct nk_settings *settings;
+	__u32 zero = 0;
+
+	settings = bpf_map_lookup_elem(&nk_settings, &zero);
+	return settings && skb->mark && skb->mark == settings->mark_judged;
+}
+
+/*
  * Where a packet on the primary comes from: our own marks prove it, the rest is
  * the host's stack. Protects the container from other endpoints that found a way
  * around their own program.
  */
 static __always_inline int nk_host_arrival(struct __sk_buff *skb, struct nk_packet *p, __u32 *scope)
 {
-	struct nk_settings *settings;
-	__u32 zero = 0;
 	int fixed;
 
-	settings = bpf_map_lookup_elem(&nk_settings, &zero);
 	p->arrival = NK_VIA_HOST;
-	/* 0 is no secret: settings that are not filled in prove nothing. */
-	if (settings && skb->mark && skb->mark == settings->mark_judged) {
+	if (nk_is_judged(skb)) {
 		p->arrival = NK_VIA_ENDPOINT;
 		*scope = NK_SCOPE_CONTAINERS;
 		skb->mark = 0;
@@ -169,12 +178,9 @@ static __always_inline int nk_host_judge(struct __sk_buff *skb, struct nk_packet
 /* Whether it is as the one before it, a moment ago, and from another endpoint as that one. */
 static __always_inline bool nk_host_again(struct __sk_buff *skb, struct nk_packet *p)
 {
-	struct nk_settings *settings;
 	struct nk_recent *r;
-	__u32 zero = 0;
 
-	settings = bpf_map_lookup_elem(&nk_settings, &zero);
-	if (!settings || !skb->mark || skb->mark != settings->mark_judged)
+	if (!nk_is_judged(skb))
 		return false;
 	r = nk_recent_find(p, NK_INGRESS, NK_RECENT_PEER | skb->ifindex);
 	if (!r)
@@ -354,11 +360,9 @@ int nk_from_wire(struct __sk_buff *skb)
 SEC("tcx/ingress")
 int nk_guard(struct __sk_buff *skb)
 {
-	__u32 zero = 0, ifindex = skb->ifindex, none = NK_NO_ENDPOINT, *id;
-	struct nk_settings *settings;
+	__u32 ifindex = skb->ifindex, none = NK_NO_ENDPOINT, *id;
 
-	settings = bpf_map_lookup_elem(&nk_settings, &zero);
-	if (settings && skb->mark && skb->mark == settings->mark_judged) {
+	if (nk_is_judged(skb)) {
 		skb->mark = 0;
 		return TCX_NEXT;
 	}
