@@ -32,6 +32,14 @@ mod root {
         packets
     }
 
+    /// The same to the container itself.
+    fn directly(packet: &Packet) -> Packet {
+        let mut direct = packet.clone();
+        direct.destination = addr(inside(packet));
+        direct.transport[2..4].copy_from_slice(&80u16.to_be_bytes());
+        direct
+    }
+
     /// What one container's packet becomes, and what the other one gets of it.
     #[track_caller]
     fn crosses(d: &mut Datapath, from: usize, to: usize, packet: &Packet) -> Packet {
@@ -59,9 +67,7 @@ mod root {
                 assert_eq!(ports(&back), (8080, 5000));
             }
             // Directly all the same, under its own address then.
-            let mut direct = packet.clone();
-            direct.destination = addr(inside(&packet));
-            direct.transport[2..4].copy_from_slice(&80u16.to_be_bytes());
+            let direct = directly(&packet);
             let got = crosses(&mut d, 1, 0, &direct);
             let back = crosses(&mut d, 0, 1, &got.reply());
             assert_eq!(back.source, direct.destination);
@@ -76,9 +82,7 @@ mod root {
         let rules = "containers:80 udp:containers:80";
         let mut d = between_containers(rules, rules);
         for packet in from_container() {
-            let mut direct = packet.clone();
-            direct.destination = addr(inside(&packet));
-            direct.transport[2..4].copy_from_slice(&80u16.to_be_bytes());
+            let direct = directly(&packet);
             for _ in 0..20 {
                 for asked in [&direct, &direct, &packet, &packet] {
                     let got = crosses(&mut d, 1, 0, asked);

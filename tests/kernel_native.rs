@@ -102,6 +102,13 @@ mod root {
         );
     }
 
+    /// In no order that matters.
+    fn texts(all: &[impl std::fmt::Debug]) -> Vec<String> {
+        let mut texts: Vec<String> = all.iter().map(|one| format!("{one:?}")).collect();
+        texts.sort();
+        texts
+    }
+
     #[test]
     #[ignore = "needs root"]
     fn a_start_looks_at_the_devices_that_matter_to_it() {
@@ -157,20 +164,8 @@ mod root {
             .collect();
         let sorted = |facts: HostFacts| {
             let mut links: Vec<String> = facts.links.into_iter().map(|l| l.name).collect();
-            let mut routes: Vec<String> = facts
-                .routes
-                .iter()
-                .map(|route| format!("{route:?}"))
-                .collect();
             links.sort();
-            routes.sort();
-            let mut addresses: Vec<String> = facts
-                .addresses
-                .iter()
-                .map(|address| format!("{address:?}"))
-                .collect();
-            addresses.sort();
-            (links, addresses, routes)
+            (links, texts(&facts.addresses), texts(&facts.routes))
         };
         let [named, ..] = uplinks;
         let named = [named];

@@ -390,24 +390,19 @@ impl Step {
                 device,
                 settings,
             } => {
-                let list: Vec<String> = settings
-                    .iter()
-                    .map(|(setting, on)| format!("{}={}", setting.name(), u8::from(*on)))
-                    .collect();
-                let (list, side) = (list.join(" "), side.words());
-                format!("set net.ipv4.conf.{device} {list} ({side})")
+                let list = settings.iter();
+                let list =
+                    list.map(|(setting, on)| format!("{}={}", setting.name(), u8::from(*on)));
+                set_in_words("ipv4", device, list, *side)
             }
             Self::SetIpv6 {
                 side,
                 device,
                 settings,
             } => {
-                let list: Vec<String> = settings
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect();
-                let (list, side) = (list.join(" "), side.words());
-                format!("set net.ipv6.conf.{device} {list} ({side})")
+                let list = settings.iter();
+                let list = list.map(|(name, value)| format!("{name}={value}"));
+                set_in_words("ipv6", device, list, *side)
             }
             Self::FillMaps(m) => {
                 let names = m.names.as_ref().map_or_else(String::new, |names| {
@@ -468,6 +463,20 @@ impl Undo {
             Self::RetractAddresses { .. } => "deliver to the addresses no longer".into(),
         }
     }
+}
+
+/// Settings of one device; `family` as in net.FAMILY.conf.
+fn set_in_words(
+    family: &str,
+    device: &IfName,
+    settings: impl Iterator<Item = String>,
+    side: Side,
+) -> String {
+    let settings = settings.collect::<Vec<_>>().join(" ");
+    format!(
+        "set net.{family}.conf.{device} {settings} ({})",
+        side.words()
+    )
 }
 
 /// "192.0.2.7, 192.0.2.8 (eth0)".

@@ -87,11 +87,13 @@ impl View {
 /// Straight to where they stay: every start reads thousands.
 fn read_events(mut file: &File) -> io::Result<Vec<Event>> {
     let len = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    let mut head = [0; HEAD.len()];
     if len == 0 {
         return Ok(Vec::new());
     }
-    file.read_exact(&mut head)?;
+    let mut head = [0; HEAD.len()];
+    if len >= head.len() {
+        file.read_exact(&mut head)?;
+    }
     if head != HEAD {
         return Err(io::Error::new(
             ErrorKind::InvalidData,
